@@ -1,0 +1,1 @@
+"""Checkpoints to engines: readers of weights, graph builders, quantisation."""

@@ -1,0 +1,182 @@
+"""A small builder of ONNX graphs: nodes by operator name, constants as numpy arrays.
+
+It knows no architectures. `export/llm_graphs.py` and the encoder builders describe theirs with it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+Array = NDArray[np.generic]
+Dim = int | str
+
+#: Opset of every graph: understood by ONNX Runtime 1.17+ and by TensorRT 10.3's parser.
+OPSET = 20
+CONTRIB = "com.microsoft"
+
+_DTYPES: Mapping[str, int] = {
+    "float32": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
+    "int64": TensorProto.INT64,
+    "int32": TensorProto.INT32,
+    "uint8": TensorProto.UINT8,
+    "int8": TensorProto.INT8,
+    "bool": TensorProto.BOOL,
+}
+
+#: Constants of at least this many bytes are written beside the graph, so that they can be mapped.
+_EXTERNAL_BYTES = 1024
+
+
+class GraphBuilder:
+    """Collects nodes and constants, then writes one ONNX model.
+
+    Names are made unique by the builder; equal small constants are stored once.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[str, Array] = {}
+        self._interned: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._count = 0
+
+    def _fresh(self, stem: str) -> str:
+        self._count += 1
+        return f"{stem}_{self._count}"
+
+    def input(self, name: str, dtype: str, shape: Sequence[Dim]) -> str:
+        """Declare a graph input; a string dimension is free."""
+        self._inputs.append(helper.make_tensor_value_info(name, _DTYPES[dtype], list(shape)))
+        return name
+
+    def output(self, value: str, name: str, dtype: str, shape: Sequence[Dim]) -> str:
+        """Declare `value` as the graph output called `name`."""
+        self._nodes.append(helper.make_node("Identity", [value], [name]))
+        self._outputs.append(helper.make_tensor_value_info(name, _DTYPES[dtype], list(shape)))
+        return name
+
+    def declare_output(self, name: str, dtype: str, shape: Sequence[Dim]) -> str:
+        """Declare a graph output that a node writes under this very name."""
+        self._outputs.append(helper.make_tensor_value_info(name, _DTYPES[dtype], list(shape)))
+        return name
+
+    def constant(self, array: Array, stem: str = "const") -> str:
+        """Add a constant tensor and return its name."""
+        array = np.ascontiguousarray(array)
+        if array.nbytes < _EXTERNAL_BYTES:
+            key = (array.dtype.str, array.shape, array.tobytes())
+            if key not in self._interned:
+                self._interned[key] = self._fresh(stem)
+                self._constants[self._interned[key]] = array
+            return self._interned[key]
+        name = self._fresh(stem)
+        self._constants[name] = array
+        return name
+
+    def ints(self, *values: int) -> str:
+        """A constant int64 vector, e.g. a shape or axes."""
+        return self.constant(np.asarray(values, dtype=np.int64), "ints")
+
+    def scalar(self, value: float) -> str:
+        """A constant float32 scalar."""
+        return self.constant(np.asarray(value, dtype=np.float32), "scalar")
+
+    def op(
+        self,
+        op_type: str,
+        *inputs: str,
+        domain: str = "",
+        output: str | None = None,
+        **attributes: object,
+    ) -> str:
+        """Add a node with one output and return the output's name."""
+        name = output or self._fresh(op_type.lower())
+        self._nodes.append(
+            helper.make_node(op_type, list(inputs), [name], domain=domain, **attributes)
+        )
+        return name
+
+    def multi(
+        self,
+        op_type: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str] | int,
+        domain: str = "",
+        **attributes: object,
+    ) -> list[str]:
+        """Add a node with several outputs; empty names mark outputs that nobody reads."""
+        names = (
+            [self._fresh(op_type.lower()) for _ in range(outputs)]
+            if isinstance(outputs, int)
+            else list(outputs)
+        )
+        self._nodes.append(
+            helper.make_node(op_type, list(inputs), names, domain=domain, **attributes)
+        )
+        return names
+
+    def _opsets(self) -> list[onnx.OperatorSetIdProto]:
+        domains = {node.domain for node in self._nodes}
+        opsets = [helper.make_opsetid("", OPSET)]
+        if CONTRIB in domains:
+            opsets.append(helper.make_opsetid(CONTRIB, 1))
+        return opsets
+
+    def build(self) -> onnx.ModelProto:
+        """Return the model with all constants inside; for small graphs and tests."""
+        constants = [numpy_helper.from_array(a, n) for n, a in self._constants.items()]
+        return self._model(constants)
+
+    def save(self, path: Path) -> None:
+        """Write `path` (the graph) and `path` with suffix `.bin` (large constants, 4096-aligned).
+
+        The caller gives a folder that nobody reads yet; see `runtime/engine_store.py`.
+        """
+        data_path = path.with_suffix(".bin")
+        constants: list[onnx.TensorProto] = []
+        with data_path.open("wb") as data:
+            for name, array in self._constants.items():
+                if array.nbytes < _EXTERNAL_BYTES:
+                    constants.append(numpy_helper.from_array(array, name))
+                    continue
+                data.write(b"\0" * (-data.tell() % 4096))
+                constants.append(_external_tensor(name, array, data_path.name, data.tell()))
+                data.write(memoryview(array).cast("B"))
+            data.flush()
+            os.fsync(data.fileno())
+        path.write_bytes(self._model(constants).SerializeToString())
+
+    def _model(self, constants: Sequence[onnx.TensorProto]) -> onnx.ModelProto:
+        graph = helper.make_graph(
+            self._nodes, self._name, self._inputs, self._outputs, initializer=list(constants)
+        )
+        model = helper.make_model(graph, opset_imports=self._opsets(), producer_name="tailwire")
+        model.ir_version = 9
+        return model
+
+
+def _external_tensor(name: str, array: Array, location: str, offset: int) -> onnx.TensorProto:
+    tensor = TensorProto()
+    tensor.name = name
+    tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+    tensor.dims.extend(array.shape)
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (
+        ("location", location),
+        ("offset", str(offset)),
+        ("length", str(array.nbytes)),
+    ):
+        entry = tensor.external_data.add()
+        entry.key = key
+        entry.value = value
+    return tensor

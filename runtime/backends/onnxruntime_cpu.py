@@ -1,0 +1,92 @@
+"""The ONNX Runtime back end on the CPU: the default engine of a machine without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from ..engine import Array, TensorSpec
+from ..errors import EngineError
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    "tensor(bool)": "bool",
+}
+
+
+class OnnxRuntimeEngine:
+    """One graph in one ONNX Runtime session on the CPU."""
+
+    device = "cpu"
+
+    def __init__(self, path: Path, *, threads: int) -> None:
+        """Load the graph at `path`.
+
+        Args:
+            path: an `.onnx` file; large constants may lie beside it.
+            threads: threads of one run.
+
+        Raises:
+            EngineError: the graph is missing, corrupt, or uses what this ONNX Runtime lacks.
+        """
+        self._path = path
+        try:
+            self._session: ort.InferenceSession | None = ort.InferenceSession(
+                str(path), session_options(threads), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # noqa: BLE001 - the binding raises bare C++ exceptions
+            raise EngineError(
+                f"ONNX Runtime {ort.__version__} cannot load the engine: {error}",
+                field=str(path),
+                remedy="remove the file, it is then built again",
+            ) from error
+        self.input_specs: Sequence[TensorSpec] = tuple(map(_spec, self._session.get_inputs()))
+        self.output_specs: Sequence[TensorSpec] = tuple(map(_spec, self._session.get_outputs()))
+        self._output_names = [spec.name for spec in self.output_specs]
+
+    @property
+    def session(self) -> ort.InferenceSession:
+        """The session itself, for callers that bind buffers."""
+        if self._session is None:
+            raise EngineError(
+                "the engine is closed", field=str(self._path), remedy="load it again"
+            )
+        return self._session
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the graph once; see `Engine.run`."""
+        try:
+            values = self.session.run(self._output_names, dict(inputs))
+        except EngineError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the binding raises bare C++ exceptions
+            raise EngineError(f"the engine failed: {error}", field=self._path.name) from error
+        return dict(zip(self._output_names, map(np.asarray, values), strict=True))
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+
+def session_options(threads: int) -> ort.SessionOptions:
+    """Session options for one of several engines that take turns on the same cores."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Engines take turns: a pool that spins after its run would steal the next engine's core.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
+def _spec(argument: ort.NodeArg) -> TensorSpec:
+    shape = tuple(d if isinstance(d, int) else -1 for d in argument.shape)
+    return TensorSpec(argument.name, shape, _DTYPES.get(argument.type, argument.type))

@@ -1,0 +1,66 @@
+"""The contract between the runtime and whatever executes a graph.
+
+An engine is a compiled graph with named inputs and outputs. It knows no tokens, sensors or
+questions. Back ends (`runtime/backends/`) implement the contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape and dtype of one input or output; a dimension of -1 is free."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A compiled graph that can be run many times from one thread at a time."""
+
+    @property
+    def input_specs(self) -> Sequence[TensorSpec]: ...
+
+    @property
+    def output_specs(self) -> Sequence[TensorSpec]: ...
+
+    @property
+    def device(self) -> str:
+        """`cpu`, `cuda:0`, ..."""
+        ...
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the graph once.
+
+        Args:
+            inputs: one contiguous array per input spec.
+
+        Returns:
+            One array per output spec, owned by the caller.
+
+        Raises:
+            EngineError: an input is missing, unknown, or of the wrong shape or dtype.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the engine's memory. A closed engine raises EngineError when run."""
+        ...
+
+
+class EngineLoader(Protocol):
+    """Turns a built graph on disk into an engine."""
+
+    def __call__(self, path: Path, *, threads: int) -> Engine: ...

@@ -1,0 +1,1 @@
+"""Drives: nuScenes tables read and written, and small drives made here."""
