@@ -50,7 +50,8 @@ class GraphBuilder:
         self._outputs: list[onnx.ValueInfoProto] = []
         self._count = 0
 
-    def _fresh(self, stem: str) -> str:
+    def fresh(self, stem: str) -> str:
+        """A value name that nobody uses yet."""
         self._count += 1
         return f"{stem}_{self._count}"
 
@@ -76,10 +77,10 @@ class GraphBuilder:
         if array.nbytes < _EXTERNAL_BYTES:
             key = (array.dtype.str, array.shape, array.tobytes())
             if key not in self._interned:
-                self._interned[key] = self._fresh(stem)
+                self._interned[key] = self.fresh(stem)
                 self._constants[self._interned[key]] = array
             return self._interned[key]
-        name = self._fresh(stem)
+        name = self.fresh(stem)
         self._constants[name] = array
         return name
 
@@ -100,7 +101,7 @@ class GraphBuilder:
         **attributes: object,
     ) -> str:
         """Add a node with one output and return the output's name."""
-        name = output or self._fresh(op_type.lower())
+        name = output or self.fresh(op_type.lower())
         self._nodes.append(
             helper.make_node(op_type, list(inputs), [name], domain=domain, **attributes)
         )
@@ -116,7 +117,7 @@ class GraphBuilder:
     ) -> list[str]:
         """Add a node with several outputs; empty names mark outputs that nobody reads."""
         names = (
-            [self._fresh(op_type.lower()) for _ in range(outputs)]
+            [self.fresh(op_type.lower()) for _ in range(outputs)]
             if isinstance(outputs, int)
             else list(outputs)
         )

@@ -1,0 +1,287 @@
+"""Builds the stages of a language model as CPU-tuned ONNX graphs, straight from a checkpoint.
+
+Stages: `embed` (up to the first block's query/key/value projection), groups of blocks, `logits`.
+Head and tail are made of the same groups, so the split is chosen per call, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..runtime.errors import ConfigError
+from ..runtime.model_config import LanguageModelConfig, Precision
+from ..runtime.model_manifest import MANIFEST_NAME, BlockGroup, ModelManifest
+from ..runtime.vocabulary import write_table
+from .checkpoint import Checkpoint
+from .graph import GraphBuilder
+from .llm_layers import Layers, rotary_tables
+from .quantize import can_quantize, to_int8
+from .weights import Block, Linear, Matrix
+
+#: Changes whenever graphs built from the same weights would differ; part of the cache key.
+RECIPE = "llm-cpu-1"
+
+#: Tail depths whose first block starts a group. Other depths work too; they compute from the
+#: next deeper boundary.
+DEFAULT_DEPTHS = (4, 6, 10, 13, 16, 22)
+
+#: Longest question in tokens; bounds the rotary tables, not the memory of a call.
+DEFAULT_MAX_TEXT_TOKENS = 2048
+
+Progress = Callable[[str, int, int], None]
+
+
+def build_language_model(
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    name: str,
+    content_hash: str,
+    precision: Precision,
+    depths: Sequence[int] = DEFAULT_DEPTHS,
+    max_text_tokens: int = DEFAULT_MAX_TEXT_TOKENS,
+    progress: Progress | None = None,
+) -> ModelManifest:
+    """Write all stages of `checkpoint` into `folder`.
+
+    Args:
+        checkpoint: the weights.
+        folder: an existing folder that nobody reads yet.
+        name: for people.
+        content_hash: sha256 of the checkpoint, kept in the manifest.
+        precision: of the block matrices; norms and attention stay float32.
+        depths: tail depths that start a group.
+        max_text_tokens: longest text, in tokens.
+        progress: called with (what, done, total).
+
+    Returns:
+        The manifest, which is also written to the folder.
+
+    Raises:
+        ConfigError: the depths do not fit the model.
+        ModelError: the checkpoint is corrupt, or the precision does not fit it.
+    """
+    config = checkpoint.config
+    groups = plan_groups(config.num_blocks, depths)
+    report = progress or (lambda _what, _done, _total: None)
+    total = len(groups) + 2
+    _build_embed(checkpoint, folder / "embed.onnx", precision)
+    report("embed", 1, total)
+    for number, group in enumerate(groups):
+        _build_group(checkpoint, folder / group.file, group, precision, max_text_tokens)
+        report(f"blocks {group.start}-{group.stop - 1}", number + 2, total)
+    _build_logits(checkpoint.head(), config, folder / "logits.onnx", precision)
+    embedding, head = checkpoint.embedding(), checkpoint.head()
+    _write_table(embedding, folder / "embedding", precision)
+    tied = _same(embedding, head)
+    if not tied:
+        _write_table(head, folder / "head", precision)
+    (folder / "tokenizer.json").write_text(checkpoint.tokenizer_json(), encoding="utf-8")
+    manifest = ModelManifest(
+        name=name,
+        content_hash=content_hash,
+        config=config,
+        precision=precision,
+        max_text_tokens=_positions(config, max_text_tokens),
+        embed_file="embed.onnx",
+        groups=groups,
+        logits_file="logits.onnx",
+        embedding_table="embedding",
+        head_table="embedding" if tied else "head",
+        tokenizer_file="tokenizer.json",
+        chat_template=checkpoint.chat_template(),
+    )
+    (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+    report("logits", total, total)
+    return manifest
+
+
+def plan_groups(num_blocks: int, depths: Sequence[int]) -> tuple[BlockGroup, ...]:
+    """Cut `num_blocks` into groups so that each depth's tail starts a group.
+
+    Depths that the model does not have are left out, so that one default serves all sizes.
+
+    Raises:
+        ConfigError: a depth is not positive.
+    """
+    if any(depth <= 0 for depth in depths):
+        raise ConfigError(
+            f"tail depths are {list(depths)}", field="depths", remedy="give positive numbers"
+        )
+    starts = sorted({0} | {num_blocks - depth for depth in depths if depth < num_blocks})
+    stops = [*starts[1:], num_blocks]
+    return tuple(
+        BlockGroup(start=a, stop=b, file=f"blocks_{a:03}_{b:03}.onnx")
+        for a, b in zip(starts, stops, strict=True)
+    )
+
+
+def _positions(config: LanguageModelConfig, max_text_tokens: int) -> int:
+    return min(config.max_positions, max_text_tokens)
+
+
+def _build_embed(checkpoint: Checkpoint, path: Path, precision: Precision) -> None:
+    config = checkpoint.config
+    graph = GraphBuilder("embed")
+    layers = Layers(graph, config, precision)
+    x = graph.input("embedding", "float32", [1, "tokens", config.embedding_size])
+    projection, table = checkpoint.project_in(), checkpoint.positions()
+    if projection is not None:
+        x = layers.linear(x, projection)
+    if table is not None:
+        positions = graph.input("position_ids", "int64", [1, "tokens"])
+        x = graph.op("Add", x, graph.op("Gather", graph.constant(table), positions, axis=0))
+    norm = checkpoint.embedding_norm()
+    if norm is not None:
+        x = layers.norm(x, norm)
+    first = checkpoint.block(0)
+    normed = x if config.post_norm else layers.norm(x, first.attention_norm)
+    _stage_outputs(graph, config, x, layers.linear(normed, first.qkv))
+    graph.save(path)
+
+
+def _stage_outputs(graph: GraphBuilder, config: LanguageModelConfig, x: str, qkv: str) -> None:
+    graph.output(x, "residual", "float32", [1, "tokens", config.hidden_size])
+    graph.output(qkv, "qkv", "float32", [1, "tokens", config.qkv_size])
+
+
+def _build_group(
+    checkpoint: Checkpoint, path: Path, group: BlockGroup, precision: Precision, max_tokens: int
+) -> None:
+    config = checkpoint.config
+    graph = GraphBuilder(f"blocks_{group.start}_{group.stop}")
+    layers = Layers(graph, config, precision)
+    residual = graph.input("residual_in", "float32", [1, "tokens", config.hidden_size])
+    qkv = graph.input("qkv_in", "float32", [1, "tokens", config.qkv_size])
+    lengths = (
+        graph.input("past_and_new_minus_1", "int32", [1]),
+        graph.input("past_and_new", "int32", []),
+    )
+    rotary = None
+    if config.position == "rope":
+        cos, sin = rotary_tables(config, _positions(config, max_tokens))
+        rotary = (
+            graph.constant(cos, "cos"),
+            graph.constant(sin, "sin"),
+            graph.input("position_ids", "int64", [1, "tokens"]),
+        )
+    is_last = group.stop == config.num_blocks
+    last_index = graph.input("last_index", "int64", ["questions"]) if is_last else ""
+    block = checkpoint.block(group.start)
+    for index in range(group.start, group.stop):
+        attended = _attend(graph, layers, config, index, qkv, lengths, rotary)
+        if index == config.num_blocks - 1:
+            # The last block's keys and values need every token, its output only the last ones.
+            attended = graph.op("Gather", attended, last_index, axis=1)
+            residual = graph.op("Gather", residual, last_index, axis=1)
+            _finish(graph, layers, checkpoint, block, attended, residual)
+            break
+        following = checkpoint.block(index + 1)
+        residual, qkv = _pass_block(layers, config, block, following, attended, residual, graph)
+        block = following
+    if not is_last:
+        _stage_outputs(graph, config, residual, qkv)
+    graph.save(path)
+
+
+def _attend(
+    graph: GraphBuilder,
+    layers: Layers,
+    config: LanguageModelConfig,
+    index: int,
+    qkv: str,
+    lengths: tuple[str, str],
+    rotary: tuple[str, str, str] | None,
+) -> str:
+    cache = [1, config.num_kv_heads, "past", config.head_dim]
+    grown = [1, config.num_kv_heads, "past_and_new", config.head_dim]
+    heads = config.num_heads if config.position == "alibi" else 1
+    past = (
+        graph.input(f"past_key_{index}", "float32", cache),
+        graph.input(f"past_value_{index}", "float32", cache),
+    )
+    bias = graph.input(f"bias_{index}", "float32", [1, heads, "tokens", "past_and_new"])
+    present = (
+        graph.declare_output(f"key_{index}", "float32", grown),
+        graph.declare_output(f"value_{index}", "float32", grown),
+    )
+    return layers.attention(qkv, past, present, lengths, rotary, bias)
+
+
+def _feed_forward(graph: GraphBuilder, layers: Layers, block: Block, x: str) -> str:
+    return layers.linear(layers.activation(layers.linear(x, block.ffn_in)), block.ffn_out)
+
+
+def _pass_block(
+    layers: Layers,
+    config: LanguageModelConfig,
+    block: Block,
+    following: Block,
+    attended: str,
+    residual: str,
+    graph: GraphBuilder,
+) -> tuple[str, str]:
+    """From a block's attention to the residual stream and projections of the next block."""
+    projected = layers.linear(attended, block.output)
+    if config.post_norm:
+        residual, _ = layers.add_norm(projected, residual, block.attention_norm)
+        hidden = _feed_forward(graph, layers, block, residual)
+        residual, _ = layers.add_norm(hidden, residual, block.ffn_norm)
+        return residual, layers.linear(residual, following.qkv)
+    normed, residual = layers.add_norm(projected, residual, block.ffn_norm)
+    hidden = _feed_forward(graph, layers, block, normed)
+    normed, residual = layers.add_norm(hidden, residual, following.attention_norm)
+    return residual, layers.linear(normed, following.qkv)
+
+
+def _finish(
+    graph: GraphBuilder,
+    layers: Layers,
+    checkpoint: Checkpoint,
+    block: Block,
+    attended: str,
+    residual: str,
+) -> None:
+    """From the last block's attention to the hidden state that the logits are made of."""
+    config = checkpoint.config
+    projected = layers.linear(attended, block.output)
+    if config.post_norm:
+        residual, _ = layers.add_norm(projected, residual, block.attention_norm)
+        hidden = _feed_forward(graph, layers, block, residual)
+        final, _ = layers.add_norm(hidden, residual, block.ffn_norm)
+    else:
+        normed, residual = layers.add_norm(projected, residual, block.ffn_norm)
+        final = graph.op("Add", _feed_forward(graph, layers, block, normed), residual)
+    norm, projection = checkpoint.final_norm(), checkpoint.project_out()
+    if norm is not None:
+        final = layers.norm(final, norm)
+    if projection is not None:
+        final = layers.linear(final, projection)
+    graph.output(final, "final", "float32", [1, "questions", config.embedding_size])
+
+
+def _build_logits(
+    head: Matrix, config: LanguageModelConfig, path: Path, precision: Precision
+) -> None:
+    graph = GraphBuilder("logits")
+    # The output embedding stays at 8 bits or above: at 4 bits it costs most of the accuracy.
+    layers = Layers(graph, config, "fp32" if precision == "fp32" else "int8")
+    x = graph.input("final", "float32", [1, "questions", config.embedding_size])
+    logits = layers.linear(x, Linear(head))
+    graph.output(logits, "logits", "float32", [1, "questions", config.vocab_size])
+    graph.save(path)
+
+
+def _write_table(matrix: Matrix, stem: Path, precision: Precision) -> None:
+    if precision == "fp32" or not can_quantize(matrix):
+        write_table(stem, matrix.dense(), None)
+    else:
+        blocks = to_int8(matrix)
+        write_table(stem, blocks.codes, blocks.scales)
+
+
+def _same(a: Matrix, b: Matrix) -> bool:
+    return a.shape == b.shape and bool(np.array_equal(a.dense(), b.dense()))

@@ -1,0 +1,182 @@
+"""Layers of decoder blocks as ONNX nodes, in three precisions.
+
+The nodes are the fused ones of ONNX Runtime (`MatMulNBits`, `GroupQueryAttention`, skip norms):
+these graphs are tuned for the CPU. They know one block at a time, not the model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime.model_config import LanguageModelConfig, Precision
+from .graph import CONTRIB, GraphBuilder
+from .quantize import can_quantize, pack_int4, pack_int8, to_int4, to_int8
+from .weights import BLOCK, Linear, Norm
+
+#: `MatMulNBits`: products of 8-bit integers, activations quantised per block of 32.
+_INT8_PRODUCTS = 4
+
+
+class Layers:
+    """Adds layers of one model to one graph."""
+
+    def __init__(
+        self, graph: GraphBuilder, config: LanguageModelConfig, precision: Precision
+    ) -> None:
+        self._graph = graph
+        self._config = config
+        self._precision = precision
+
+    def linear(self, x: str, layer: Linear) -> str:
+        """`y = x @ weight.T + bias`; x is `[1, tokens, columns]`."""
+        if self._precision == "fp32" or not can_quantize(layer.weight):
+            return self._linear_fp32(x, layer)
+        if self._precision == "int8":
+            return self._linear_int8(x, layer)
+        return self._linear_int4(x, layer)
+
+    def _linear_fp32(self, x: str, layer: Linear) -> str:
+        graph = self._graph
+        y = graph.op("MatMul", x, graph.constant(layer.weight.dense().T, "weight"))
+        return y if layer.bias is None else graph.op("Add", y, graph.constant(layer.bias, "bias"))
+
+    def _linear_int8(self, x: str, layer: Linear) -> str:
+        blocks = to_int8(layer.weight)
+        return self._nbits(x, layer, pack_int8(blocks), blocks.scales, 8)
+
+    def _linear_int4(self, x: str, layer: Linear) -> str:
+        blocks = to_int4(layer.weight)
+        y = self._nbits(x, layer, pack_int4(blocks), blocks.scales, 4)
+        if blocks.offsets is None:
+            return y
+        # weight = scale * (code - 8) + offset. MatMulNBits takes a fast path only without zero
+        # points, so the offsets act on the sums of x over blocks: a product of columns / 32.
+        graph = self._graph
+        offsets = graph.constant(blocks.offsets.T, "offsets")
+        return graph.op("Add", y, graph.op("MatMul", self._block_sums(x, layer), offsets))
+
+    def _block_sums(self, x: str, layer: Linear) -> str:
+        graph = self._graph
+        columns = layer.weight.shape[1]
+        split = graph.op("Reshape", x, graph.ints(1, -1, columns // BLOCK, BLOCK))
+        return graph.op("ReduceSum", split, graph.ints(-1), keepdims=0)
+
+    def _nbits(
+        self,
+        x: str,
+        layer: Linear,
+        codes: NDArray[np.uint8],
+        scales: NDArray[np.float32],
+        bits: int,
+    ) -> str:
+        graph = self._graph
+        rows, columns = layer.weight.shape
+        inputs = [x, graph.constant(codes, "codes"), graph.constant(scales.reshape(-1), "scales")]
+        if layer.bias is not None:
+            inputs += ["", "", graph.constant(layer.bias, "bias")]
+        return graph.op(
+            "MatMulNBits",
+            *inputs,
+            domain=CONTRIB,
+            K=columns,
+            N=rows,
+            bits=bits,
+            block_size=BLOCK,
+            accuracy_level=_INT8_PRODUCTS,
+        )
+
+    def norm(self, x: str, norm: Norm) -> str:
+        """RMS or layer normalisation over the last dimension."""
+        graph, epsilon = self._graph, self._config.norm_eps
+        weight = graph.constant(norm.weight, "norm")
+        if self._config.norm == "rms":
+            return graph.op("SimplifiedLayerNormalization", x, weight, axis=-1, epsilon=epsilon)
+        bias = np.zeros_like(norm.weight) if norm.bias is None else norm.bias
+        return graph.op(
+            "LayerNormalization", x, weight, graph.constant(bias, "norm"), axis=-1, epsilon=epsilon
+        )
+
+    def add_norm(self, x: str, skip: str, norm: Norm) -> tuple[str, str]:
+        """`(norm(x + skip), x + skip)` in one node."""
+        graph, epsilon = self._graph, self._config.norm_eps
+        weight = graph.constant(norm.weight, "norm")
+        if self._config.norm == "rms":
+            outputs = graph.multi(
+                "SkipSimplifiedLayerNormalization",
+                [x, skip, weight],
+                [graph.fresh("normed"), "", "", graph.fresh("sum")],
+                domain=CONTRIB,
+                epsilon=epsilon,
+            )
+        else:
+            bias = np.zeros_like(norm.weight) if norm.bias is None else norm.bias
+            outputs = graph.multi(
+                "SkipLayerNormalization",
+                [x, skip, weight, graph.constant(bias, "norm")],
+                [graph.fresh("normed"), "", "", graph.fresh("sum")],
+                domain=CONTRIB,
+                epsilon=epsilon,
+            )
+        return outputs[0], outputs[3]
+
+    def activation(self, x: str) -> str:
+        """The non-linearity of the feed-forward network; gated ones halve the last dimension."""
+        graph = self._graph
+        kind = self._config.activation
+        if kind == "relu":
+            return graph.op("Relu", x)
+        if kind != "silu_gate":
+            approximate = "tanh" if kind == "gelu_tanh" else "none"
+            return graph.op("Gelu", x, approximate=approximate)
+        gate, up = graph.multi("Split", [x], 2, axis=-1, num_outputs=2)
+        # QuickGelu with alpha 1 is x * sigmoid(x), which is SiLU, in one node.
+        return graph.op("Mul", graph.op("QuickGelu", gate, domain=CONTRIB, alpha=1.0), up)
+
+    def attention(
+        self,
+        qkv: str,
+        past: tuple[str, str],
+        present: tuple[str, str],
+        lengths: tuple[str, str],
+        rotary: tuple[str, str, str] | None,
+        bias: str,
+    ) -> str:
+        """Attention of packed text tokens over `[prefix ; text so far ; these tokens]`.
+
+        Keys of the prefix are stored without rotary position, keys of text with theirs, so the
+        operator only rotates what is new, by `position_ids`.
+        """
+        config = self._config
+        cos, sin, positions = rotary or ("", "", "")
+        outputs = self._graph.multi(
+            "GroupQueryAttention",
+            [qkv, "", "", *past, *lengths, cos, sin, positions, bias],
+            [self._graph.fresh("attention"), *present],
+            domain=CONTRIB,
+            num_heads=config.num_heads,
+            kv_num_heads=config.num_kv_heads,
+            do_rotary=int(rotary is not None),
+        )
+        return outputs[0]
+
+
+def rotary_tables(
+    config: LanguageModelConfig, positions: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Cosines and sines `[positions, head_dim / 2]` of rotary embeddings (RoFormer, 2104.09864).
+
+    With `rope_scaling`, low frequencies are stretched as in Llama 3.1.
+    """
+    exponents = np.arange(0, config.head_dim, 2, dtype=np.float64) / config.head_dim
+    frequencies = 1.0 / config.rope_theta**exponents
+    scaling = config.rope_scaling
+    if scaling is not None:
+        wavelengths = 2 * np.pi / frequencies
+        smooth = (scaling.original_max_positions / wavelengths - scaling.low_freq_factor) / (
+            scaling.high_freq_factor - scaling.low_freq_factor
+        )
+        smooth = np.clip(smooth, 0.0, 1.0)
+        frequencies = frequencies * (smooth + (1 - smooth) / scaling.factor)
+    angles = np.arange(positions, dtype=np.float64)[:, None] * frequencies
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)

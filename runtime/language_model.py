@@ -1,0 +1,372 @@
+"""The language model in stages: embed, head, tail, logits.
+
+`encode` runs a question through the head once; `tail` runs any number of encoded questions
+through the last blocks behind a prefix; `extend` adds one token to one of them. Which blocks see
+the prefix is an argument of each call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from .engine import Engine, EngineLoader
+from .errors import ConfigError, EngineError
+from .kv_prefix import KvPrefix, join_rows
+from .model_config import LanguageModelConfig
+from .model_manifest import BlockGroup, read_manifest
+from .packing import PackedLayout, pack_lengths, packed_bias, step_bias
+from .vocabulary import VocabularyTable
+
+Float = NDArray[np.float32]
+KeyValue = tuple[Float, Float]
+
+
+@dataclass(frozen=True)
+class HeadState:
+    """A question after the head: all that later frames need of it.
+
+    Attributes:
+        token_ids: int64 `[tokens]`.
+        states: by boundary block, the residual stream `[1, tokens, hidden_size]` and the packed
+            projections `[1, tokens, qkv_size]` that enter that block.
+        cache: by block below the highest boundary, keys and values `[1, kv_heads, tokens, head_dim]`.
+    """
+
+    token_ids: NDArray[np.int64]
+    states: Mapping[int, KeyValue]
+    cache: Mapping[int, KeyValue]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held for this question."""
+        pairs = (*self.states.values(), *self.cache.values())
+        return sum(a.nbytes + b.nbytes for a, b in pairs)
+
+
+@dataclass(frozen=True)
+class TailResult:
+    """What the tail made of several questions.
+
+    Attributes:
+        final: float32 `[questions, embedding_size]`, the states that logits are made of
+            (`[tokens, embedding_size]` if every token was asked for).
+        heads: the questions.
+        layout: where each question's tokens lie.
+        prefix: the joined prefix, or None.
+        prefix_owner: int64 `[rows]`, the question that a prefix row belongs to, -1 for all.
+        boundary: first block that was computed.
+        cache: by block from `boundary` on, keys and values `[1, kv_heads, rows + tokens, head_dim]`.
+    """
+
+    final: Float
+    heads: tuple[HeadState, ...]
+    layout: PackedLayout
+    prefix: KvPrefix | None
+    prefix_owner: NDArray[np.int64]
+    boundary: int
+    cache: Mapping[int, KeyValue]
+
+
+class TextCache:
+    """Keys and values of one question in all blocks, growing token by token.
+
+    Below `boundary` the rows are text; from there on the prefix rows come first.
+    """
+
+    def __init__(self, result: TailResult, question: int) -> None:
+        head, layout = result.heads[question], result.layout
+        start, length = layout.offsets[question], layout.lengths[question]
+        rows = np.flatnonzero((result.prefix_owner < 0) | (result.prefix_owner == question))
+        text = len(result.prefix_owner) + np.arange(start, start + length)
+        keep = np.concatenate([rows, text])
+        self.boundary = result.boundary
+        self.prefix_rows = len(rows)
+        self.prefix_blocks = frozenset(() if result.prefix is None else result.prefix.blocks)
+        self.text_tokens = length
+        self.blocks: dict[int, KeyValue] = {
+            block: head.cache[block] for block in range(result.boundary)
+        }
+        for block, (keys, values) in result.cache.items():
+            self.blocks[block] = (keys[:, :, keep], values[:, :, keep])
+
+
+class LanguageModel:
+    """A decoder-only language model whose blocks are engines."""
+
+    def __init__(self, folder: Path, load_engine: EngineLoader, *, threads: int) -> None:
+        """Load the engines of a folder that `export.llm_graphs.build_language_model` wrote.
+
+        Args:
+            folder: with `model.json`.
+            load_engine: the back end.
+            threads: threads of one engine run.
+
+        Raises:
+            EngineError: a file is missing, corrupt, or the back end cannot run it.
+        """
+        self.manifest = read_manifest(folder)
+        self.config: LanguageModelConfig = self.manifest.config
+        self._load: Callable[[str], Engine] = lambda file: load_engine(
+            folder / file, threads=threads
+        )
+        try:
+            self.tokenizer = Tokenizer.from_file(str(folder / self.manifest.tokenizer_file))
+        except Exception as error:  # noqa: BLE001 - the binding raises bare exceptions
+            raise EngineError(
+                f"the tokenizer cannot be read: {error}",
+                field=str(folder / self.manifest.tokenizer_file),
+                remedy="remove the folder, the engines are then built again",
+            ) from error
+        self.embedding = VocabularyTable(folder / self.manifest.embedding_table)
+        self.head_rows = VocabularyTable(folder / self.manifest.head_table)
+        self._embed = self._load(self.manifest.embed_file)
+        self._groups = [(group, self._load(group.file)) for group in self.manifest.groups]
+        self._logits: Engine | None = None
+
+    def close(self) -> None:
+        """Free all engines."""
+        for engine in [self._embed, *(engine for _, engine in self._groups)]:
+            engine.close()
+        if self._logits is not None:
+            self._logits.close()
+
+    def encode(self, token_ids: Sequence[int], depths: Sequence[int]) -> HeadState:
+        """Run a question through the head, as deep as the shallowest of `depths` allows.
+
+        Args:
+            token_ids: the question.
+            depths: tail depths that will be asked for; each keeps its boundary state.
+
+        Raises:
+            ConfigError: the question is empty or too long, or a depth does not fit the model.
+        """
+        ids = np.asarray(token_ids, dtype=np.int64)
+        if not 0 < len(ids) <= self.manifest.max_text_tokens:
+            raise ConfigError(
+                f"the question has {len(ids)} tokens, allowed are 1 to "
+                f"{self.manifest.max_text_tokens}",
+                field="question",
+                remedy="shorten it",
+            )
+        boundaries = {self.boundary(depth) for depth in depths}
+        layout = pack_lengths([len(ids)])
+        residual, qkv = self._embed_tokens(ids, layout.position_ids)
+        states: dict[int, KeyValue] = {0: (residual, qkv)} if 0 in boundaries else {}
+        cache: dict[int, KeyValue] = {}
+        no_rows = np.zeros(0, dtype=np.int64)
+        bias = packed_bias(self.config, layout, no_rows)
+        for group, engine in self._groups:
+            if group.start >= max(boundaries):
+                break
+            past = dict.fromkeys(range(group.start, group.stop), self._no_rows())
+            outputs = self._run_group(
+                group, engine, residual, qkv, layout, past, dict.fromkeys(past, bias)
+            )
+            residual, qkv = outputs["residual"], outputs["qkv"]
+            cache.update(_caches(group, outputs))
+            if group.stop in boundaries:
+                states[group.stop] = (residual, qkv)
+        return HeadState(ids, states, cache)
+
+    def boundary(self, tail_blocks: int) -> int:
+        """First block that a tail of this depth computes.
+
+        Raises:
+            ConfigError: the depth does not fit the model.
+        """
+        if not 0 < tail_blocks <= self.config.num_blocks:
+            raise ConfigError(
+                f"tail depth {tail_blocks} does not fit {self.config.num_blocks} blocks",
+                field="tail",
+                remedy=f"give 1 to {self.config.num_blocks}",
+            )
+        return self.manifest.boundary(tail_blocks)
+
+    def tail(
+        self,
+        heads: Sequence[HeadState],
+        prefix: KvPrefix | Sequence[KvPrefix] | None,
+        tail_blocks: int,
+        *,
+        every_token: bool = False,
+    ) -> TailResult:
+        """Run questions through the last blocks behind the prefix, as one packed batch.
+
+        Args:
+            heads: encoded questions.
+            prefix: one for all questions, or one per question, or None (then the result equals
+                the language model's own).
+            tail_blocks: depth of the tail; must be one that the questions were encoded for and
+                reach down to the prefix.
+            every_token: return the final state of each token, not of each question's last.
+
+        Raises:
+            ConfigError: the prefix reaches below the tail, or a question lacks this depth.
+        """
+        boundary = self.boundary(tail_blocks)
+        if any(boundary not in head.states for head in heads):
+            raise ConfigError(
+                f"a question was not encoded for tail depth {tail_blocks}",
+                field="tail",
+                remedy="encode it with this depth",
+            )
+        joined, owner = _join_prefixes(prefix, len(heads))
+        if joined is not None and joined.first_block < boundary:
+            raise ConfigError(
+                f"the prefix starts at block {joined.first_block}, the tail at {boundary}",
+                field="prefix.blocks",
+                remedy="deepen the tail",
+            )
+        layout = pack_lengths([len(head.token_ids) for head in heads])
+        if every_token:
+            layout = replace(layout, last_index=np.arange(layout.tokens, dtype=np.int64))
+        residual = np.concatenate([head.states[boundary][0] for head in heads], axis=1)
+        qkv = np.concatenate([head.states[boundary][1] for head in heads], axis=1)
+        visible = packed_bias(self.config, layout, owner)
+        hidden = packed_bias(self.config, layout, owner, prefix_visible=False)
+        cache: dict[int, KeyValue] = {}
+        outputs: dict[str, Float] = {}
+        for group, engine in self._groups:
+            if group.start < boundary:
+                continue
+            past, bias = self._prefix_inputs(group, joined, visible, hidden)
+            outputs = self._run_group(group, engine, residual, qkv, layout, past, bias)
+            cache.update(_caches(group, outputs))
+            if group.stop < self.config.num_blocks:
+                residual, qkv = outputs["residual"], outputs["qkv"]
+        final = outputs["final"][0]
+        return TailResult(final, tuple(heads), layout, joined, owner, boundary, cache)
+
+    def extend(self, cache: TextCache, token_id: int) -> Float:
+        """Add one token to a question and return its final state `[1, embedding_size]`."""
+        position = cache.text_tokens
+        if position >= self.manifest.max_text_tokens:
+            raise ConfigError(
+                f"the text has reached {position} tokens",
+                field="question",
+                remedy="ask for a shorter answer",
+            )
+        layout = PackedLayout(
+            (1,),
+            (0,),
+            np.asarray([[position]], dtype=np.int64),
+            np.zeros(1, dtype=np.int64),
+            np.zeros(1, dtype=np.int64),
+        )
+        residual, qkv = self._embed_tokens(np.asarray([token_id]), layout.position_ids)
+        outputs: dict[str, Float] = {}
+        plain = step_bias(self.config, position, 0)
+        visible = step_bias(self.config, position, cache.prefix_rows)
+        hidden = step_bias(self.config, position, cache.prefix_rows, prefix_visible=False)
+        for group, engine in self._groups:
+            past = {block: cache.blocks[block] for block in range(group.start, group.stop)}
+            bias = {
+                block: plain
+                if block < cache.boundary
+                else visible
+                if block in cache.prefix_blocks
+                else hidden
+                for block in past
+            }
+            outputs = self._run_group(group, engine, residual, qkv, layout, past, bias)
+            cache.blocks.update(_caches(group, outputs))
+            if group.stop < self.config.num_blocks:
+                residual, qkv = outputs["residual"], outputs["qkv"]
+        cache.text_tokens += 1
+        return outputs["final"][0]
+
+    def logits(self, final: Float) -> Float:
+        """Float32 `[rows, vocab_size]` of final states `[rows, embedding_size]`."""
+        if self._logits is None:
+            self._logits = self._load(self.manifest.logits_file)
+        return self._logits.run({"final": final[None]})["logits"][0]
+
+    def score(self, final: Float, token_ids: NDArray[np.int64]) -> Float:
+        """Logits of a few tokens only: float32 `[rows, len(token_ids)]`."""
+        return final @ self.head_rows.rows(token_ids).T
+
+    def _embed_tokens(self, ids: NDArray[np.int64], positions: NDArray[np.int64]) -> KeyValue:
+        inputs: dict[str, NDArray[np.generic]] = {"embedding": self.embedding.rows(ids)[None]}
+        if self.config.position == "learned":
+            inputs["position_ids"] = positions
+        outputs = self._embed.run(inputs)
+        return outputs["residual"], outputs["qkv"]
+
+    def _no_rows(self) -> KeyValue:
+        empty = np.zeros((1, self.config.num_kv_heads, 0, self.config.head_dim), dtype=np.float32)
+        return empty, empty
+
+    def _prefix_inputs(
+        self, group: BlockGroup, prefix: KvPrefix | None, visible: Float, hidden: Float
+    ) -> tuple[dict[int, KeyValue], dict[int, Float]]:
+        blocks = range(group.start, group.stop)
+        if prefix is None:
+            return dict.fromkeys(blocks, self._no_rows()), dict.fromkeys(blocks, visible)
+        unused = np.zeros_like(prefix.keys[:1])
+        past: dict[int, KeyValue] = {}
+        bias: dict[int, Float] = {}
+        for block in blocks:
+            if block in prefix.blocks:
+                at = prefix.blocks.index(block)
+                past[block] = (prefix.keys[at : at + 1], prefix.values[at : at + 1])
+                bias[block] = visible
+            else:
+                past[block] = (unused, unused)
+                bias[block] = hidden
+        return past, bias
+
+    def _run_group(
+        self,
+        group: BlockGroup,
+        engine: Engine,
+        residual: Float,
+        qkv: Float,
+        layout: PackedLayout,
+        past: Mapping[int, KeyValue],
+        bias: Mapping[int, Float],
+    ) -> dict[str, Float]:
+        total = past[group.start][0].shape[2] + layout.tokens
+        inputs: dict[str, NDArray[np.generic]] = {
+            "residual_in": residual,
+            "qkv_in": qkv,
+            "past_and_new_minus_1": np.asarray([total - 1], dtype=np.int32),
+            "past_and_new": np.asarray(total, dtype=np.int32),
+        }
+        if self.config.position == "rope":
+            inputs["position_ids"] = layout.position_ids
+        if group.stop == self.config.num_blocks:
+            inputs["last_index"] = layout.last_index
+        for block in range(group.start, group.stop):
+            inputs[f"past_key_{block}"], inputs[f"past_value_{block}"] = past[block]
+            inputs[f"bias_{block}"] = bias[block]
+        return engine.run(inputs)  # pyright: ignore[reportReturnType] - all outputs are float32
+
+
+def _caches(group: BlockGroup, outputs: Mapping[str, Float]) -> dict[int, KeyValue]:
+    return {
+        block: (outputs[f"key_{block}"], outputs[f"value_{block}"])
+        for block in range(group.start, group.stop)
+    }
+
+
+def _join_prefixes(
+    prefix: KvPrefix | Sequence[KvPrefix] | None, questions: int
+) -> tuple[KvPrefix | None, NDArray[np.int64]]:
+    if prefix is None:
+        return None, np.zeros(0, dtype=np.int64)
+    if isinstance(prefix, KvPrefix):
+        return prefix, np.full(prefix.rows, -1)
+    if len(prefix) != questions:
+        raise ConfigError(
+            f"{len(prefix)} prefixes for {questions} questions",
+            field="prefix",
+            remedy="give one for all or one per question",
+        )
+    owner = np.repeat(np.arange(questions), [p.rows for p in prefix])
+    return join_rows(prefix), owner
