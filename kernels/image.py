@@ -187,13 +187,15 @@ def _fit(image: Image, height: int, width: int) -> Image:
     from PIL.Image import Resampling
 
     scale = min(image.width / width, image.height / height)
-    left = (image.width - width * scale) / 2
-    top = (image.height - height * scale) / 2
+    # Not beyond the picture, wherever the products round to.
+    part_width = min(width * scale, image.width)
+    part_height = min(height * scale, image.height)
+    left, top = (image.width - part_width) / 2, (image.height - part_height) / 2
     if scale == 1:
         # Whole pixels: half a pixel of centring is not worth a resampling.
         left, top = int(left), int(top)
         return image.crop((left, top, left + width, top + height))
-    box = (left, top, left + width * scale, top + height * scale)
+    box = (left, top, left + part_width, top + part_height)
     return image.resize((width, height), Resampling.BILINEAR, box=box, reducing_gap=2.0)
 
 

@@ -55,8 +55,33 @@ class Engine(Protocol):
         """
         ...
 
+    def bind(self, buffers: Mapping[str, Array]) -> BoundRun:
+        """Prepare runs on fixed buffers, without allocating or copying.
+
+        Args:
+            buffers: a contiguous array for every input and output, which the caller keeps alive.
+                An input and an output may share one array where the graph appends in place.
+        """
+        ...
+
     def close(self) -> None:
         """Free the engine's memory. A closed engine raises EngineError when run."""
+        ...
+
+
+class BoundRun(Protocol):
+    """An engine with its buffers in place."""
+
+    def rebind(self, name: str, buffer: Array) -> None:
+        """Exchange one buffer, e.g. for another shape."""
+        ...
+
+    def run(self) -> None:
+        """Run the graph from and into the buffers.
+
+        Raises:
+            EngineError: the engine failed.
+        """
         ...
 
 

@@ -210,8 +210,11 @@ def cache_error(exc: OSError, path: Path, *, needed: str = "") -> CacheError:
             remedy="free some space there, or use a folder on a larger disk "
             "(TAILWIRE_CACHE names the cache folder)",
         )
+    reason = exc.strerror or str(exc)
+    if exc.errno in (errno.EEXIST, errno.ENOTDIR):
+        reason = "a file lies where a folder is needed"
     return CacheError(
-        f"cannot be written: {exc.strerror or exc}",
+        f"cannot be written: {reason}",
         field=str(path),
         remedy="make the folder writable, or use another one "
         "(TAILWIRE_CACHE names the cache folder)",

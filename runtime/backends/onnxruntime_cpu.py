@@ -71,9 +71,49 @@ class OnnxRuntimeEngine:
             raise EngineError(f"the engine failed: {error}", field=self._path.name) from error
         return dict(zip(self._output_names, map(np.asarray, values), strict=True))
 
+    def bind(self, buffers: Mapping[str, Array]) -> OnnxRuntimeBinding:
+        """Prepare runs on fixed buffers; see `Engine.bind`."""
+        inputs = {spec.name for spec in self.input_specs}
+        return OnnxRuntimeBinding(self.session, inputs, buffers, self._path.name)
+
     def close(self) -> None:
         """Free the session."""
         self._session = None
+
+
+class OnnxRuntimeBinding:
+    """A session with its inputs and outputs bound to numpy buffers."""
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        inputs: set[str],
+        buffers: Mapping[str, Array],
+        name: str,
+    ) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        self._inputs = inputs
+        self._name = name
+        # The binding keeps addresses only, so the arrays must live as long as it does.
+        self._buffers: dict[str, Array] = {}
+        for name_of_value, buffer in buffers.items():
+            self.rebind(name_of_value, buffer)
+
+    def rebind(self, name: str, buffer: Array) -> None:
+        """Exchange one buffer; see `BoundRun.rebind`."""
+        if not buffer.flags.c_contiguous:
+            raise EngineError("the buffer is not contiguous", field=name, remedy="copy it")
+        self._buffers[name] = buffer
+        bind = self._binding.bind_input if name in self._inputs else self._binding.bind_output
+        bind(name, "cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
+
+    def run(self) -> None:
+        """Run the graph; see `BoundRun.run`."""
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # noqa: BLE001 - the binding raises bare C++ exceptions
+            raise EngineError(f"the engine failed: {error}", field=self._name) from error
 
 
 def session_options(threads: int) -> ort.SessionOptions:
