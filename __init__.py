@@ -1,3 +1,49 @@
 """Tailwire: sensors wired into the tail of a language model, inside a compute budget."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .assembly import open_runtime
+    from .runtime.config import RuntimeConfig
+    from .runtime.errors import TailwireError
+    from .runtime.frames import SensorFrame
+    from .runtime.pack import load_pack
+    from .runtime.plans import Answer, Budget
+    from .runtime.questions import Question
+    from .runtime.runtime import Runtime
+
+_HOMES = {
+    "Answer": ".runtime.plans",
+    "Budget": ".runtime.plans",
+    "Question": ".runtime.questions",
+    "Runtime": ".runtime.runtime",
+    "RuntimeConfig": ".runtime.config",
+    "SensorFrame": ".runtime.frames",
+    "TailwireError": ".runtime.errors",
+    "load_pack": ".runtime.pack",
+    "open_runtime": ".assembly",
+}
+__all__ = [
+    "Answer",
+    "Budget",
+    "Question",
+    "Runtime",
+    "RuntimeConfig",
+    "SensorFrame",
+    "TailwireError",
+    "load_pack",
+    "open_runtime",
+]
+
+
+def __getattr__(name: str) -> object:
+    # Names are loaded when asked for, so that `import tailwire` costs nothing.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tailwire' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name], __name__), name)

@@ -76,7 +76,9 @@ def tokenizer_json(value: Callable[[str], Any], path: Path) -> str:
     tokenizer.pre_tokenizer = splitter
     tokenizer.decoder = decoders.ByteLevel()
     kinds = value("tokenizer.ggml.token_type") or [1] * len(tokens)
-    special = [AddedToken(t, special=True) for t, k in zip(tokens, kinds, strict=True) if k == _CONTROL]
+    special = [
+        AddedToken(t, special=True) for t, k in zip(tokens, kinds, strict=True) if k == _CONTROL
+    ]
     plain = [
         AddedToken(t, normalized=False)
         for t, k in zip(tokens, kinds, strict=True)

@@ -38,7 +38,8 @@ _EXTERNAL_BYTES = 1024
 class GraphBuilder:
     """Collects nodes and constants, then writes one ONNX model.
 
-    Names are made unique by the builder; equal small constants are stored once.
+    Names are made unique by the builder; equal small constants are stored once. Its own names begin
+    with a slash, so that they never meet the names of inputs and outputs.
     """
 
     def __init__(self, name: str) -> None:
@@ -53,7 +54,7 @@ class GraphBuilder:
     def fresh(self, stem: str) -> str:
         """A value name that nobody uses yet."""
         self._count += 1
-        return f"{stem}_{self._count}"
+        return f"/{stem}/{self._count}"
 
     def input(self, name: str, dtype: str, shape: Sequence[Dim]) -> str:
         """Declare a graph input; a string dimension is free."""

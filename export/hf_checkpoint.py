@@ -14,11 +14,13 @@ import ml_dtypes  # noqa: F401 - teaches numpy the dtype `bfloat16`, which safet
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
 
 from ..runtime.errors import ModelError
+from ..runtime.local_models import local_model_files
 from ..runtime.model_config import LanguageModelConfig
-from .hf_config import read_config
-from .weights import Block, DenseMatrix, Linear, Matrix, Norm, stack_rows
+from .hf_config import is_tied, read_config
+from .weights import Block, DenseMatrix, Linear, Matrix, Norm, stack_biases, stack_rows
 
 
 class HfCheckpoint:
@@ -31,10 +33,14 @@ class HfCheckpoint:
             ModelError: a file is missing or corrupt, or the architecture is not supported.
         """
         self._folder = folder
+        # The very files that the content hash covers; others in the folder are not read.
+        files = local_model_files(folder)
         self._raw_config = self._json("config.json")
         self.config: LanguageModelConfig = read_config(self._raw_config, folder)
         self._files: dict[str, Any] = {}
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in files:
+            if path.suffix != ".safetensors":
+                continue
             try:
                 handle = safe_open(path, framework="np")
                 self._files.update(dict.fromkeys(handle.keys(), handle))
@@ -44,12 +50,6 @@ class HfCheckpoint:
                     field=str(path),
                     remedy="copy the file again; it is cut off or corrupt",
                 ) from error
-        if not self._files:
-            raise ModelError(
-                "there is no *.safetensors file",
-                field=str(folder),
-                remedy="save the model with safetensors; .bin files are pickles and are not read",
-            )
         self._stem = self._find_stem()
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -65,7 +65,9 @@ class HfCheckpoint:
                 f"the file cannot be read: {error}", field=str(path), remedy="copy it again"
             ) from error
         if not isinstance(data, dict):
-            raise ModelError("the file holds no JSON object", field=str(path), remedy="copy it again")
+            raise ModelError(
+                "the file holds no JSON object", field=str(path), remedy="copy it again"
+            )
         return data
 
     def _find_stem(self) -> str:
@@ -89,42 +91,51 @@ class HfCheckpoint:
     def _has(self, name: str) -> bool:
         return self._stem + name in self._files
 
-    def _tensor(self, name: str) -> NDArray[np.float32]:
-        full = self._stem + name
-        if full not in self._files:
-            raise self._missing(full)
-        return np.asarray(self._files[full].get_tensor(full)).astype(np.float32)
+    def _tensor(self, name: str, *shape: int) -> NDArray[np.float32]:
+        return self._full_tensor(self._stem + name, shape)
 
-    def _matrix(self, name: str, rows: int, columns: int) -> Matrix:
-        values = self._tensor(name)
-        if values.shape != (rows, columns):
+    def _full_tensor(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        if name not in self._files:
+            raise self._missing(name)
+        try:
+            values = np.asarray(self._files[name].get_tensor(name)).astype(np.float32)
+        except (SafetensorError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
-                f"shape {values.shape} where config.json asks for {(rows, columns)}",
+                f"the tensor cannot be read: {error}",
+                field=f"{self._folder}: {name}",
+                remedy="save the model as bfloat16, float16 or float32",
+            ) from error
+        if values.shape != shape:
+            raise ModelError(
+                f"shape {values.shape} where config.json asks for {shape}",
                 field=f"{self._folder}: {name}",
                 remedy="config.json and weights belong to different models",
             )
-        return DenseMatrix(values)
+        return values
+
+    def _matrix(self, name: str, rows: int, columns: int) -> Matrix:
+        return DenseMatrix(self._tensor(name, rows, columns))
 
     def _linear(self, name: str, rows: int, columns: int) -> Linear:
-        return Linear(self._matrix(f"{name}.weight", rows, columns), self._bias(f"{name}.bias"))
+        return Linear(self._matrix(f"{name}.weight", rows, columns), self._bias(name, rows))
 
-    def _bias(self, name: str) -> NDArray[np.float32] | None:
-        return self._tensor(name) if self._has(name) else None
+    def _bias(self, name: str, size: int) -> NDArray[np.float32] | None:
+        return self._tensor(f"{name}.bias", size) if self._has(f"{name}.bias") else None
 
     def _norm(self, name: str) -> Norm:
-        return Norm(self._tensor(f"{name}.weight"), self._bias(f"{name}.bias"))
+        size = self.config.hidden_size
+        return Norm(self._tensor(f"{name}.weight", size), self._bias(name, size))
 
     def embedding(self) -> Matrix:
         name = "word_embeddings" if self.config.architecture == "bloom" else "embed_tokens"
-        return self._matrix(
-            f"{name}.weight", self.config.vocab_size, self.config.embedding_size
-        )
+        return self._matrix(f"{name}.weight", self.config.vocab_size, self.config.embedding_size)
 
     def positions(self) -> NDArray[np.float32] | None:
         if self.config.architecture != "opt":
             return None
         # OPT's table starts with two rows for padding that no real token uses.
-        return self._tensor("embed_positions.weight")[2:]
+        rows, size = self.config.max_positions + 2, self.config.hidden_size
+        return self._tensor("embed_positions.weight", rows, size)[2:]
 
     def embedding_norm(self) -> Norm | None:
         if self.config.architecture != "bloom":
@@ -133,26 +144,30 @@ class HfCheckpoint:
 
     def project_in(self) -> Linear | None:
         config = self.config
-        if not self._has("project_in.weight"):
+        if config.hidden_size == config.embedding_size:
             return None
         return self._linear("project_in", config.hidden_size, config.embedding_size)
 
     def project_out(self) -> Linear | None:
         config = self.config
-        if not self._has("project_out.weight"):
+        if config.hidden_size == config.embedding_size:
             return None
         return self._linear("project_out", config.embedding_size, config.hidden_size)
 
     def final_norm(self) -> Norm | None:
-        name = {"opt": "final_layer_norm", "bloom": "ln_f"}.get(self.config.architecture, "norm")
-        return self._norm(name) if self._has(f"{name}.weight") else None
+        if self.config.post_norm or self._raw_config.get("_remove_final_layer_norm"):
+            return None
+        return self._norm(
+            {"opt": "final_layer_norm", "bloom": "ln_f"}.get(self.config.architecture, "norm")
+        )
 
     def head(self) -> Matrix:
-        # A head that equals the embedding may still be stored; files win over `tie_word_embeddings`.
-        if "lm_head.weight" not in self._files:
+        # A head that differs from the embedding counts although `tie_word_embeddings` is set:
+        # transformers does the same.
+        if "lm_head.weight" not in self._files and is_tied(self._raw_config):
             return self.embedding()
-        values = np.asarray(self._files["lm_head.weight"].get_tensor("lm_head.weight"))
-        return DenseMatrix(values.astype(np.float32))
+        shape = (self.config.vocab_size, self.config.embedding_size)
+        return DenseMatrix(self._full_tensor("lm_head.weight", shape))
 
     def block(self, index: int) -> Block:
         if self.config.architecture == "opt":
@@ -163,9 +178,7 @@ class HfCheckpoint:
 
     def _stacked(self, names: list[str], rows: list[int], columns: int) -> Linear:
         parts = [self._linear(n, r, columns) for n, r in zip(names, rows, strict=True)]
-        biases = [p.bias for p in parts if p.bias is not None]
-        bias = np.concatenate(biases) if len(biases) == len(parts) else None
-        return Linear(stack_rows([p.weight for p in parts]), bias)
+        return Linear(stack_rows([p.weight for p in parts]), stack_biases(parts))
 
     def _llama_block(self, index: int) -> Block:
         config, stem = self.config, f"layers.{index}"
@@ -218,7 +231,16 @@ class HfCheckpoint:
         )
 
     def tokenizer_json(self) -> str:
-        return json.dumps(self._json("tokenizer.json"))
+        text = json.dumps(self._json("tokenizer.json"))
+        try:
+            Tokenizer.from_str(text)
+        except Exception as error:  # noqa: BLE001 - the binding raises bare exceptions
+            raise ModelError(
+                f"this is no tokenizer: {error}",
+                field=str(self._folder / "tokenizer.json"),
+                remedy="copy it again, or save it with a current `tokenizers`",
+            ) from error
+        return text
 
     def chat_template(self) -> str | None:
         path = self._folder / "chat_template.jinja"

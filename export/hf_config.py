@@ -18,6 +18,10 @@ Config = dict[str, Any]
 def read_config(config: Config, folder: Path) -> LanguageModelConfig:
     """Translate `config`.
 
+    Args:
+        config: the content of config.json.
+        folder: where it lies, for messages.
+
     Raises:
         ModelError: the model type or one of its switches is not supported, or a key is missing.
     """
@@ -33,6 +37,12 @@ def read_config(config: Config, folder: Path) -> LanguageModelConfig:
             f"model_type '{kind}' is not supported",
             field=str(folder / "config.json"),
             remedy=f"use one of {', '.join(readers)}",
+        )
+    if config.get("quantization_config") is not None:
+        raise ModelError(
+            "the weights are quantised",
+            field=f"{folder / 'config.json'}: quantization_config",
+            remedy="use the original folder (bfloat16, float16 or float32), or a GGUF file",
         )
     try:
         fields = readers[kind](config)
@@ -54,12 +64,18 @@ def read_config(config: Config, folder: Path) -> LanguageModelConfig:
         raise ModelError(
             error.problem, field=f"{folder / 'config.json'}: {error.field}", remedy=error.remedy
         ) from error
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise ModelError(
             f"a value is wrong: {error}",
             field=str(folder / "config.json"),
             remedy="copy the whole model folder",
         ) from error
+
+
+def is_tied(config: Config) -> bool:
+    """Whether the output matrix is the embedding; each family has its own default."""
+    default = config["model_type"] in ("opt", "bloom")
+    return bool(config.get("tie_word_embeddings", default))
 
 
 def _refuse(config: Config, key: str, allowed: tuple[Any, ...]) -> None:
@@ -74,6 +90,8 @@ def _refuse(config: Config, key: str, allowed: tuple[Any, ...]) -> None:
 
 def _read_llama(config: Config) -> dict[str, Any]:
     _refuse(config, "hidden_act", ("silu",))
+    for kind in config.get("layer_types") or ():
+        _refuse({"layer_types": kind}, "layer_types", ("full_attention",))
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     theta, scaling = _read_rope(config)
     return {
@@ -105,6 +123,7 @@ def _read_rope(config: Config) -> tuple[float, RopeScaling | None]:
     theta = rope.get("rope_theta", config.get("rope_theta", 10000.0))
     kind = rope.get("rope_type", rope.get("type", "default"))
     _refuse({"rope_type": kind}, "rope_type", ("default", "llama3"))
+    _refuse(rope, "partial_rotary_factor", (1.0, None))
     if kind == "default":
         return theta, None
     return theta, RopeScaling(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..runtime.errors import ConfigError
+from ..runtime.errors import ConfigError, ModelError
 from ..runtime.model_config import LanguageModelConfig, Precision
 from ..runtime.model_manifest import MANIFEST_NAME, BlockGroup, ModelManifest
 from ..runtime.vocabulary import write_table
@@ -65,7 +65,10 @@ def build_language_model(
         ModelError: the checkpoint is corrupt, or the precision does not fit it.
     """
     config = checkpoint.config
+    _check_head_dim(config)
     groups = plan_groups(config.num_blocks, depths)
+    # First of all, because it is quick and may fail.
+    tokenizer = checkpoint.tokenizer_json()
     report = progress or (lambda _what, _done, _total: None)
     total = len(groups) + 2
     _build_embed(checkpoint, folder / "embed.onnx", precision)
@@ -79,7 +82,7 @@ def build_language_model(
     tied = _same(embedding, head)
     if not tied:
         _write_table(head, folder / "head", precision)
-    (folder / "tokenizer.json").write_text(checkpoint.tokenizer_json(), encoding="utf-8")
+    (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
     manifest = ModelManifest(
         name=name,
         content_hash=content_hash,
@@ -117,6 +120,17 @@ def plan_groups(num_blocks: int, depths: Sequence[int]) -> tuple[BlockGroup, ...
         BlockGroup(start=a, stop=b, file=f"blocks_{a:03}_{b:03}.onnx")
         for a, b in zip(starts, stops, strict=True)
     )
+
+
+def _check_head_dim(config: LanguageModelConfig) -> None:
+    multiple = 16 if config.position == "rope" else 8
+    if config.head_dim % multiple:
+        raise ModelError(
+            f"head_dim {config.head_dim} is no multiple of {multiple}, as ONNX Runtime's attention "
+            "needs it",
+            field="head_dim",
+            remedy="use another model",
+        )
 
 
 def _positions(config: LanguageModelConfig, max_text_tokens: int) -> int:

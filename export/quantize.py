@@ -39,27 +39,30 @@ def _widen(blocks: AffineBlocks) -> SymmetricBlocks:
     `step * (k * code + k * r)`: exact but for the rounding of `k * r`, the same for a whole block.
     Some `k` up to 16 brings `k * r` within 1/17 of an integer (Dirichlet), so the best `k` that
     fits 8 bits leaves a third of the error of rounding each weight to 1/127 of the largest.
+
+    Blocks that no `k` fits (all values alike, or far from zero) are rounded as floats are.
     """
-    scales = np.where(blocks.scales == 0, np.float32(1), blocks.scales)
+    has_step = blocks.scales != 0
+    scales = np.where(has_step, blocks.scales, np.float32(1))
     offsets = np.zeros_like(scales) if blocks.offsets is None else blocks.offsets
     ratio = offsets / scales - 8
     best_error = np.full(scales.shape, np.inf, dtype=np.float32)
     best_steps = np.ones(scales.shape, dtype=np.float32)
     for steps in range(1, _MAX_STEPS + 1):
         shift = np.rint(steps * ratio)
-        fits = (shift >= -127) & (shift + 15 * steps <= 127)
+        fits = has_step & (shift >= -127) & (shift + 15 * steps <= 127)
         error = np.where(fits, np.abs(steps * ratio - shift) / steps, np.inf)
         better = error < best_error
         best_error = np.where(better, error, best_error)
         best_steps = np.where(better, steps, best_steps)
-    if not np.isfinite(best_error).all():
-        return _round_int8(blocks.dense())
-    shift = np.rint(best_steps * ratio)
-    grouped = blocks.codes.reshape(*scales.shape, BLOCK).astype(np.float32)
-    codes = grouped * best_steps[..., None] + shift[..., None]
+    is_wide = np.isfinite(best_error)[..., None]
+    rounded = _round_int8(blocks.dense())
+    shift = np.where(is_wide, np.rint(best_steps * ratio)[..., None], 0)
+    codes = blocks.codes.reshape(*scales.shape, BLOCK) * best_steps[..., None] + shift
+    fallback = rounded.codes.reshape(codes.shape)
     return SymmetricBlocks(
-        codes.astype(np.int8).reshape(blocks.codes.shape),
-        (blocks.scales / best_steps).astype(np.float32),
+        np.where(is_wide, codes, fallback).astype(np.int8).reshape(blocks.codes.shape),
+        np.where(is_wide[..., 0], blocks.scales / best_steps, rounded.scales).astype(np.float32),
     )
 
 
@@ -86,7 +89,9 @@ def to_int4(matrix: Matrix) -> AffineBlocks:
     safe = np.where(scales > 0, scales, 1.0)
     codes = np.clip(np.rint((values - low[..., None]) / safe[..., None]), 0, 15).astype(np.uint8)
     return AffineBlocks(
-        codes.reshape(matrix.shape), scales.astype(np.float32), (low + 8 * scales).astype(np.float32)
+        codes.reshape(matrix.shape),
+        scales.astype(np.float32),
+        (low + 8 * scales).astype(np.float32),
     )
 
 

@@ -114,7 +114,8 @@ def build_lidar_encoder(weights: Weights, path: Path, height: int = 32, width: i
     weights. Token t averages a quarter of the columns centred on column `t * width / 4`: the
     directions -x, +y, +x, -y of the sensor frame. That is back, left, front, right with REP-103
     axes, and left, front, right, back for the nuScenes LIDAR_TOP. As the image wraps around,
-    turning the sensor by 90 degrees moves the tokens by one and changes nothing else.
+    rolling it by a quarter moves the tokens by one and changes nothing else (a real turn of the
+    sensor also changes the x and y channels).
 
     Args:
         weights: arrays by name, see `weight_shapes`; others are not read.

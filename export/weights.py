@@ -122,9 +122,7 @@ def stack_rows(matrices: Sequence[Matrix]) -> Matrix:
     affine = [m.affine() for m in matrices]
     if all(a is not None for a in affine):
         kept = [a for a in affine if a is not None]
-        offsets = [
-            np.zeros_like(a.scales) if a.offsets is None else a.offsets for a in kept
-        ]
+        offsets = [np.zeros_like(a.scales) if a.offsets is None else a.offsets for a in kept]
         return BlockMatrix(
             AffineBlocks(
                 np.concatenate([a.codes for a in kept]),
@@ -161,6 +159,15 @@ class Linear:
 
     weight: Matrix
     bias: NDArray[np.float32] | None = None
+
+
+def stack_biases(parts: Sequence[Linear]) -> NDArray[np.float32] | None:
+    """Biases of layers whose rows are stacked; None if no layer has one."""
+    if all(part.bias is None for part in parts):
+        return None
+    return np.concatenate(
+        [np.zeros(p.weight.shape[0], np.float32) if p.bias is None else p.bias for p in parts]
+    )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ConfigError
+from .model_config import LanguageModelConfig
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,44 @@ class KvPrefix:
                 field="prefix",
                 remedy="rebuild the connection",
             )
+        if self.keys.dtype != np.float32 or self.values.dtype != np.float32:
+            raise ConfigError(
+                f"keys are {self.keys.dtype}, values {self.values.dtype}, both must be float32",
+                field="prefix",
+                remedy="convert them",
+            )
+        if not self.blocks:
+            raise ConfigError(
+                "no block gets the prefix",
+                field="prefix.blocks",
+                remedy="name a block, or give no prefix at all",
+            )
         if self.keys.shape[0] != len(self.blocks) or list(self.blocks) != sorted(set(self.blocks)):
             raise ConfigError(
                 f"{len(self.blocks)} block indices {self.blocks} for {self.keys.shape[0]} blocks",
                 field="prefix.blocks",
                 remedy="give one ascending index per block",
+            )
+
+    def check_fits(self, config: LanguageModelConfig) -> None:
+        """Check that a language model has these blocks and heads.
+
+        Raises:
+            ConfigError: it has not.
+        """
+        if self.blocks[0] < 0 or self.blocks[-1] >= config.num_blocks:
+            raise ConfigError(
+                f"blocks {self.blocks} where the model has 0 to {config.num_blocks - 1}",
+                field="prefix.blocks",
+                remedy="make the prefix for this model",
+            )
+        heads = (self.keys.shape[1], self.keys.shape[3])
+        if heads != (config.num_kv_heads, config.head_dim):
+            raise ConfigError(
+                f"{heads[0]} heads of {heads[1]} where the model has {config.num_kv_heads} of "
+                f"{config.head_dim}",
+                field="prefix",
+                remedy="make the prefix for this model",
             )
 
     @property

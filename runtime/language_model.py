@@ -94,7 +94,7 @@ class LanguageModel:
         )
         try:
             self.tokenizer = Tokenizer.from_file(str(folder / self.manifest.tokenizer_file))
-        except Exception as error:  # noqa: BLE001 - the binding raises bare exceptions
+        except Exception as error:
             raise EngineError(
                 f"the tokenizer cannot be read: {error}",
                 field=str(folder / self.manifest.tokenizer_file),

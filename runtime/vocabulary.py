@@ -51,12 +51,25 @@ class VocabularyTable:
                 if _scales_path(stem).exists()
                 else None
             )
-        except (OSError, ValueError) as error:
-            raise EngineError(
-                f"the vocabulary table cannot be read: {error}",
-                field=str(stem),
-                remedy="remove the engine folder, it is then built again",
-            ) from error
+        except (OSError, ValueError, EOFError) as error:
+            raise self._unusable(stem, f"cannot be read: {error}") from error
+        if not self._is_consistent():
+            raise self._unusable(stem, "does not fit its scales, or they are missing")
+
+    def _is_consistent(self) -> bool:
+        if self._values.ndim != 2 or self._values.dtype not in (np.float32, np.int8):
+            return False
+        if self._scales is None:
+            return self._values.dtype == np.float32
+        return self._scales.shape == (self.shape[0], self.shape[1] // BLOCK)
+
+    @staticmethod
+    def _unusable(stem: Path, problem: str) -> EngineError:
+        return EngineError(
+            f"the vocabulary table {problem}",
+            field=str(stem),
+            remedy="remove the engine folder, it is then built again",
+        )
 
     @property
     def shape(self) -> tuple[int, int]:

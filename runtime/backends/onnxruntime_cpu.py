@@ -42,7 +42,7 @@ class OnnxRuntimeEngine:
             self._session: ort.InferenceSession | None = ort.InferenceSession(
                 str(path), session_options(threads), providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # noqa: BLE001 - the binding raises bare C++ exceptions
+        except Exception as error:
             raise EngineError(
                 f"ONNX Runtime {ort.__version__} cannot load the engine: {error}",
                 field=str(path),
@@ -56,9 +56,7 @@ class OnnxRuntimeEngine:
     def session(self) -> ort.InferenceSession:
         """The session itself, for callers that bind buffers."""
         if self._session is None:
-            raise EngineError(
-                "the engine is closed", field=str(self._path), remedy="load it again"
-            )
+            raise EngineError("the engine is closed", field=str(self._path), remedy="load it again")
         return self._session
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -67,7 +65,7 @@ class OnnxRuntimeEngine:
             values = self.session.run(self._output_names, dict(inputs))
         except EngineError:
             raise
-        except Exception as error:  # noqa: BLE001 - the binding raises bare C++ exceptions
+        except Exception as error:
             raise EngineError(f"the engine failed: {error}", field=self._path.name) from error
         return dict(zip(self._output_names, map(np.asarray, values), strict=True))
 
@@ -112,7 +110,7 @@ class OnnxRuntimeBinding:
         """Run the graph; see `BoundRun.run`."""
         try:
             self._session.run_with_iobinding(self._binding)
-        except Exception as error:  # noqa: BLE001 - the binding raises bare C++ exceptions
+        except Exception as error:
             raise EngineError(f"the engine failed: {error}", field=self._name) from error
 
 

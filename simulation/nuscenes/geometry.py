@@ -120,4 +120,4 @@ def points_in_box(
     width, length, height = size_wlh
     offsets = np.asarray(points, dtype=np.float64) - np.asarray(translation, dtype=np.float64)
     local = offsets @ rotation_matrix(rotation)
-    return (np.abs(local) <= np.array([length, width, height]) / 2).all(axis=1)
+    return np.all(np.abs(local) <= np.array([length, width, height]) / 2, axis=1)

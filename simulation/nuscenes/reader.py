@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ...runtime.errors import DataError, SensorError
 from ...runtime.frames import Modality, SensorFrame
+from .annotations import Annotations
 from .geometry import rigid_transform
 from .records import Annotation, Calibration, Sample, SampleData, Scene, Snapshot
 from .schema import LABEL_TABLES, REPLAY_TABLES, TABLES
@@ -76,11 +77,15 @@ class NuScenes:
         found = sorted(path.name for path in dataroot.glob("v1.0-*") if path.is_dir())
         if version is None:
             if len(found) != 1:
-                problem = f"the versions {', '.join(found)} are here" if found else (
-                    "there is no v1.0-* folder of tables here"
+                problem = (
+                    f"the versions {', '.join(found)} are here"
+                    if found
+                    else ("there is no v1.0-* folder of tables here")
                 )
-                remedy = "name the version to open" if found else (
-                    "give the folder that holds v1.0-mini, v1.0-trainval or the like"
+                remedy = (
+                    "name the version to open"
+                    if found
+                    else ("give the folder that holds v1.0-mini, v1.0-trainval or the like")
                 )
                 raise DataError(problem, field=str(dataroot), remedy=remedy)
             version = found[0]
@@ -185,10 +190,7 @@ class NuScenes:
             DataError: there is no such keyframe, or a table of annotations is wrong. The first
                 call reads these tables, which takes a while for a large split.
         """
-        sample_row = self._sample_row(sample_token)
-        order, sorted_rows = self._annotation_order
-        first, last = np.searchsorted(sorted_rows, [sample_row, sample_row + 1])
-        return tuple(map(self._annotation_record, order[first:last].tolist()))
+        return self._annotations.of_sample(self._sample_row(sample_token))
 
     def read(self, sample_data: SampleData) -> SensorFrame:
         """The frame in one file: undecoded image bytes, or a float32 cloud `[n, 5]`.
@@ -403,33 +405,8 @@ class NuScenes:
         )
 
     @cached_property
-    def _annotation_order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Annotation rows grouped by keyframe, and the keyframe row of each."""
-        self._tables.load(LABEL_TABLES)
-        rows = self._tables["sample_annotation"].rows["sample_token"]
-        order = np.argsort(rows, kind="stable")
-        return order, rows[order]
-
-    def _annotation_record(self, row: int) -> Annotation:
-        table, instance = self._tables["sample_annotation"], self._tables["instance"]
-        instance_row = int(table.rows["instance_token"][row])
-        category_row = int(instance.rows["category_token"][instance_row])
-        visibility_row = int(table.rows["visibility_token"][row])
-        attribute_names = self._tables["attribute"].texts["name"]
-        levels = self._tables["visibility"].texts["level"]
-        return Annotation(
-            token=table.tokens[row],
-            sample_token=self._sample.tokens[int(table.rows["sample_token"][row])],
-            instance_token=instance.tokens[instance_row],
-            category=self._tables["category"].texts["name"][category_row],
-            attributes=tuple(attribute_names[a] for a in table.row_lists["attribute_tokens"][row]),
-            translation=tuple(table.numbers["translation"][row].tolist()),
-            size_wlh=tuple(table.numbers["size"][row].tolist()),
-            rotation=tuple(table.numbers["rotation"][row].tolist()),
-            num_lidar_pts=int(table.numbers["num_lidar_pts"][row]),
-            num_radar_pts=int(table.numbers["num_radar_pts"][row]),
-            visibility=levels[visibility_row] if visibility_row >= 0 else None,
-        )
+    def _annotations(self) -> Annotations:
+        return Annotations(self._tables)
 
 
 def _check_sensors(sensor: Table, names: Sequence[str], calibrated: Table) -> None:
@@ -451,11 +428,7 @@ def _check_filenames(data: Table) -> None:
     often are.
     """
     for row, name in enumerate(data.texts["filename"]):
-        # The first test is cheap and passes all but a handful of the millions of names.
-        odd = not name or name[0] == "/" or ".." in name or "\0" in name
-        if odd and (not name or name[0] == "/" or "\0" in name or _leaves(name)):
+        # Cheap tests first: there are millions of names, and all but a few have no two dots.
+        climbs = ".." in name and ".." in PurePosixPath(name).parts
+        if not name or name[0] == "/" or climbs or "\0" in name:
             data.fail(row, "filename", f"{name!r} is no path inside the dataroot")
-
-
-def _leaves(name: str) -> bool:
-    return ".." in PurePosixPath(name).parts

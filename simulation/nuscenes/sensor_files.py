@@ -1,16 +1,19 @@
-"""The sensor files of nuScenes: camera images and LiDAR sweeps, read and checked.
+"""The sensor files of nuScenes: camera images and LiDAR sweeps, checked both ways.
 
 Images are not decoded here; whether one is whole is told by its first and last bytes.
 """
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
-from ...runtime.errors import SensorError
+from ...runtime.errors import DataError, SensorError
+from ...runtime.frames import Modality
 
 POINT_FLOATS = 5
 """x y z intensity ring, float32 each."""
@@ -82,3 +85,41 @@ def _read(path: Path) -> bytes:
     if not data:
         raise SensorError("the file is empty", field=str(path), remedy=_REMEDY)
     return data
+
+
+def encode(
+    modality: Modality, payload: bytes | NDArray[np.float32], channel: str
+) -> tuple[bytes, str, tuple[int, int]]:
+    """A frame as the content of its file.
+
+    Args:
+        modality: of the sensor.
+        payload: JPEG or PNG bytes of a camera; float32 `[n, 5]` of a LiDAR.
+        channel: named in errors.
+
+    Returns:
+        The content, the suffix of the file name, and image width and height (0, 0 of a LiDAR).
+
+    Raises:
+        DataError: the payload is not of this modality, or a cloud without points.
+    """
+    if modality == "camera":
+        if isinstance(payload, bytes):
+            try:
+                with Image.open(io.BytesIO(payload), formats=("JPEG", "PNG")) as image:
+                    return payload, ".jpg" if image.format == "JPEG" else ".png", image.size
+            except UnidentifiedImageError:
+                pass
+        raise DataError(
+            "the payload is neither JPEG nor PNG bytes", field=channel, remedy="encode the image"
+        )
+    cloud = np.asarray(payload)
+    is_cloud = cloud.dtype == np.float32 and cloud.ndim == 2 and cloud.shape[1] == POINT_FLOATS
+    if not is_cloud or not len(cloud):
+        raise DataError(
+            f"the cloud is {cloud.dtype} {list(cloud.shape)}, not float32 [n, {POINT_FLOATS}] "
+            "of one point or more",
+            field=channel,
+            remedy="give x y z intensity ring",
+        )
+    return cloud.astype("<f4").tobytes(), ".pcd.bin", (0, 0)

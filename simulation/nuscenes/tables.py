@@ -7,6 +7,7 @@ record, and its links as row numbers. What the columns mean for a drive is the r
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat
@@ -181,9 +182,7 @@ def _checked_block(block: object, opening: str, file: str) -> Records:
     records: list[Any] = block[1:] if opening else block
     if set(map(type, records)) - {dict}:
         wrong = next(record for record in records if type(record) is not dict)
-        raise DataError(
-            f"{_short(wrong)} stands where a record should", field=file, remedy=_UNPACK
-        )
+        raise DataError(f"{_short(wrong)} stands where a record should", field=file, remedy=_UNPACK)
     return records
 
 
@@ -225,14 +224,16 @@ def _add_block(
             values = _column(table, records, name, {list}, "a list of tokens")
             if set(map(type, chain.from_iterable(values))) - {str}:
                 _blame(
-                    table, records, name, "a list of tokens", lambda v: all(type(t) is str for t in v)
+                    table,
+                    records,
+                    name,
+                    "a list of tokens",
+                    lambda v: all(type(t) is str for t in v),
                 )
             columns[name] += [pool.setdefault(key, key) for key in map(tuple, values)]
 
 
-def _column(
-    table: Table, records: Records, name: str, types: set[type], wanted: str
-) -> list[Any]:
+def _column(table: Table, records: Records, name: str, types: set[type], wanted: str) -> list[Any]:
     try:
         column = [record[name] for record in records]
     except KeyError:
@@ -288,8 +289,9 @@ def _vectors(table: Table, records: Records, name: str, length: int) -> NDArray[
 
 
 def _is_finite_number(value: object) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and abs(value) <= np.finfo(np.float64).max
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def _quaternions(table: Table, records: Records, name: str) -> NDArray[np.float64]:

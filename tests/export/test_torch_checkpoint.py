@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tailwire.export.torch_checkpoint import read_state_dict
 from tailwire.runtime.errors import ModelError
 

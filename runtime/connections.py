@@ -1,0 +1,330 @@
+"""Connections: from a sensor's tokens to keys and values of the tail blocks.
+
+Two kinds behind one contract. *Plain* (mPnP-LLM, 2312.07886): key and value aligners per modality,
+the same for every question. *Conditioned*: a small transformer over sensor tokens and the
+question's cached head states. Weights are inputs of a tiny engine, so a swap rebuilds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from .engine import Engine
+from .errors import PackError
+from .kv_prefix import KvPrefix
+from .language_model import HeadState
+from .model_config import LanguageModelConfig
+from .packing import MASKED
+
+Float = NDArray[np.float32]
+
+
+class ConnectionSpec(BaseModel):
+    """Shape of a connection.
+
+    Attributes:
+        kind: `plain` or `conditioned`.
+        tail_blocks: deepest tail that it has gates for.
+        per_block: whether each tail block has keys and values of its own (plain kind; the
+            conditioned kind always has).
+        hidden: inner width of the aligners (plain kind).
+        width: of the small transformer (conditioned kind).
+        layers: of the small transformer.
+        heads: of the small transformer.
+        file: weights in the pack.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["plain", "conditioned"]
+    tail_blocks: int = Field(gt=0)
+    per_block: bool = False
+    hidden: int = Field(default=1280, gt=0)
+    width: int = Field(default=160, gt=0)
+    layers: int = Field(default=4, gt=0)
+    heads: int = Field(default=4, gt=0)
+    file: str = "connection.safetensors"
+
+    @property
+    def blocks_out(self) -> int:
+        """How many sets of keys and values the weights make."""
+        return self.tail_blocks if self.per_block or self.kind == "conditioned" else 1
+
+
+class ModelSizes(Protocol):
+    """The sizes of a language model that a connection depends on."""
+
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def num_kv_heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+
+
+def weight_shapes(
+    spec: ConnectionSpec,
+    config: ModelSizes,
+    encoders: Mapping[str, tuple[int, int]],
+    sensors: Mapping[str, str],
+) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every weight of a connection.
+
+    Args:
+        spec: of the connection.
+        config: sizes of the language model.
+        encoders: by modality name, tokens and width of its encoder.
+        sensors: modality name by sensor.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    out = spec.blocks_out * config.num_kv_heads * config.head_dim
+    for modality, (_, width) in encoders.items():
+        shapes[f"gate.{modality}"] = (spec.tail_blocks,)
+        if spec.kind == "conditioned":
+            shapes[f"{modality}.in.w"] = (width, spec.width)
+            shapes[f"{modality}.in.b"] = (spec.width,)
+            continue
+        for side in ("key", "value"):
+            shapes[f"{modality}.{side}.w1"] = (width, spec.hidden)
+            shapes[f"{modality}.{side}.b1"] = (spec.hidden,)
+            shapes[f"{modality}.{side}.w2"] = (spec.hidden, out)
+            shapes[f"{modality}.{side}.b2"] = (out,)
+    for sensor, modality in sensors.items():
+        shapes[f"sensor.{sensor}"] = encoders[modality]
+    if spec.kind == "conditioned":
+        shapes |= _transformer_shapes(spec, config.hidden_size, out)
+    return shapes
+
+
+def _transformer_shapes(
+    spec: ConnectionSpec, hidden_size: int, out: int
+) -> dict[str, tuple[int, ...]]:
+    width = spec.width
+    shapes: dict[str, tuple[int, ...]] = {
+        "gate.summary": (spec.tail_blocks,),
+        "summary": (1, width),
+        "question.w": (hidden_size, width),
+        "question.b": (width,),
+        "question.norm": (hidden_size,),
+        "final.norm.w": (width,),
+        "final.norm.b": (width,),
+    }
+    for side in ("key", "value"):
+        shapes[f"{side}.w"] = (width, out)
+        shapes[f"{side}.b"] = (out,)
+    for layer in range(spec.layers):
+        for norm in ("norm1", "norm2"):
+            shapes[f"layer{layer}.{norm}.w"] = (width,)
+            shapes[f"layer{layer}.{norm}.b"] = (width,)
+        for name, rows, columns in (
+            ("qkv", width, 3 * width),
+            ("out", width, width),
+            ("ffn1", width, 4 * width),
+            ("ffn2", 4 * width, width),
+        ):
+            shapes[f"layer{layer}.{name}.w"] = (rows, columns)
+            shapes[f"layer{layer}.{name}.b"] = (columns,)
+    return shapes
+
+
+@dataclass(frozen=True)
+class SensorRows:
+    """What a connection can make of one sensor's tokens before it knows the question.
+
+    Attributes:
+        modality: of the sensor.
+        keys: plain: `[blocks_out, kv_heads, tokens, head_dim]`; conditioned: `[tokens, width]`.
+        values: plain: like keys; conditioned: the same array as keys.
+    """
+
+    modality: str
+    keys: Float
+    values: Float
+
+    @property
+    def tokens(self) -> int:
+        return self.keys.shape[-2]
+
+
+class Connection:
+    """A connection with its weights; immutable, so that a swap is one assignment."""
+
+    def __init__(
+        self,
+        spec: ConnectionSpec,
+        config: LanguageModelConfig,
+        engine: Engine,
+        weights: Mapping[str, Float],
+    ) -> None:
+        """Put weights behind an engine that `export.connection_graphs` built for `spec`.
+
+        Args:
+            spec: of the connection.
+            config: of the language model.
+            engine: takes the weights as inputs.
+            weights: as named by `weight_shapes`, float32.
+        """
+        self.spec = spec
+        self._config = config
+        self._engine = engine
+        self.weights = dict(weights)
+        # Gates are a scalar per modality and block (mPnP-LLM: sigmoid with temperature 1).
+        self._gates = {
+            name.removeprefix("gate."): _sigmoid(w)
+            for name, w in weights.items()
+            if name.startswith("gate.")
+        }
+        fixed = {"summary", "question.w", "question.b", "question.norm", "key.w", "key.b"}
+        fixed |= {"value.w", "value.b", "final.norm.w", "final.norm.b"}
+        self._transformer = {
+            name: w
+            for name, w in weights.items()
+            if spec.kind == "conditioned" and (name in fixed or name.startswith("layer"))
+        }
+
+    def with_weights(self, weights: Mapping[str, Float]) -> Connection:
+        """The same connection with other weights, e.g. after adaptation.
+
+        Raises:
+            PackError: a weight is missing, unknown, of another shape, or not finite.
+        """
+        check_weights(weights, {name: w.shape for name, w in self.weights.items()}, "connection")
+        return Connection(self.spec, self._config, self._engine, weights)
+
+    def close(self) -> None:
+        """Free the engine."""
+        self._engine.close()
+
+    def prepare(self, sensor: str, modality: str, tokens: Float) -> SensorRows:
+        """Do all that does not depend on the question; keep the result while the tokens live.
+
+        Args:
+            sensor: name of the sensor; has a learned offset per token.
+            modality: name of its modality.
+            tokens: `[tokens, width]` of the encoder.
+        """
+        weights = self.weights
+        x = tokens + weights[f"sensor.{sensor}"]
+        if self.spec.kind == "conditioned":
+            rows = x @ weights[f"{modality}.in.w"] + weights[f"{modality}.in.b"]
+            return SensorRows(modality, rows, rows)
+        inputs: dict[str, NDArray[np.generic]] = {"tokens": x}
+        for side in ("key", "value"):
+            for part in ("w1", "b1", "w2", "b2"):
+                inputs[f"{side}.{part}"] = weights[f"{modality}.{side}.{part}"]
+        outputs = self._engine.run(inputs)
+        return SensorRows(modality, self._blocks(outputs["key"]), self._blocks(outputs["value"]))
+
+    def _blocks(self, rows: NDArray[np.generic]) -> Float:
+        """`[tokens, blocks * kv_heads * head_dim]` to `[blocks, kv_heads, tokens, head_dim]`."""
+        split = rows.reshape(
+            len(rows), self.spec.blocks_out, self._config.num_kv_heads, self._config.head_dim
+        )
+        return np.ascontiguousarray(split.transpose(1, 2, 0, 3), dtype=np.float32)
+
+    def connect(
+        self, sensors: Sequence[SensorRows], heads: Sequence[HeadState], tail_blocks: int
+    ) -> KvPrefix | list[KvPrefix] | None:
+        """Make the prefix of a frame.
+
+        Args:
+            sensors: the active ones, in a fixed order.
+            heads: the questions.
+            tail_blocks: depth that gets the prefix, at most the connection's own.
+
+        Returns:
+            One prefix for all questions, or one per question, or None without sensors.
+        """
+        if not sensors:
+            return None
+        last = self._config.num_blocks
+        blocks = tuple(range(last - tail_blocks, last))
+        if self.spec.kind == "plain":
+            return self._plain(sensors, blocks)
+        return self._conditioned(sensors, heads, blocks)
+
+    def _plain(self, sensors: Sequence[SensorRows], blocks: tuple[int, ...]) -> KvPrefix:
+        depth = len(blocks)
+        keys, values = [], []
+        for rows in sensors:
+            gate = self._gates[rows.modality][-depth:, None, None, None]
+            keys.append(gate * rows.keys[-depth:])
+            values.append(gate * rows.values[-depth:])
+        return KvPrefix(blocks, np.concatenate(keys, axis=2), np.concatenate(values, axis=2))
+
+    def _conditioned(
+        self, sensors: Sequence[SensorRows], heads: Sequence[HeadState], blocks: tuple[int, ...]
+    ) -> list[KvPrefix]:
+        boundary = self._config.num_blocks - self.spec.tail_blocks
+        rows = np.concatenate([sensor.keys for sensor in sensors])
+        states = [head.states[boundary][0][0] for head in heads]
+        longest = max(len(state) for state in states)
+        question = np.zeros((len(heads), longest, self._config.hidden_size), dtype=np.float32)
+        bias = np.zeros((len(heads), 1, 1, 1 + len(rows) + longest), dtype=np.float32)
+        for i, state in enumerate(states):
+            question[i, : len(state)] = state
+            bias[i, ..., 1 + len(rows) + len(state) :] = MASKED
+        outputs = self._engine.run(
+            {"rows": rows, "states": question, "bias": bias, **self._transformer}
+        )
+        depth = len(blocks)
+        gates = np.concatenate(
+            [
+                self._gates["summary"][-depth:, None],
+                *(np.repeat(self._gates[s.modality][-depth:, None], s.tokens, 1) for s in sensors),
+            ],
+            axis=1,
+        )[:, None, :, None]
+        prefixes = []
+        for keys, values in zip(outputs["key"], outputs["value"], strict=True):
+            prefixes.append(
+                KvPrefix(
+                    blocks,
+                    gates * self._blocks(keys)[-depth:],
+                    gates * self._blocks(values)[-depth:],
+                )
+            )
+        return prefixes
+
+
+def check_weights(
+    weights: Mapping[str, Float], shapes: Mapping[str, tuple[int, ...]], field: str
+) -> None:
+    """Refuse weights that do not fit.
+
+    Raises:
+        PackError: a weight is missing, unknown, of another shape, or not finite.
+    """
+    missing, unknown = (
+        sorted(shapes.keys() - weights.keys()),
+        sorted(weights.keys() - shapes.keys()),
+    )
+    if missing or unknown:
+        raise PackError(
+            f"weights are missing: {missing[:3]}, unknown: {unknown[:3]}",
+            field=field,
+            remedy="the weights belong to another connection; make the pack again",
+        )
+    for name, shape in shapes.items():
+        if weights[name].shape != shape:
+            raise PackError(
+                f"shape {weights[name].shape} where {shape} is needed",
+                field=f"{field}: {name}",
+                remedy="the weights belong to another connection; make the pack again",
+            )
+        if not np.isfinite(weights[name]).all():
+            raise PackError(
+                "the weights are not finite",
+                field=f"{field}: {name}",
+                remedy="training diverged; use an earlier checkpoint",
+            )
+
+
+def _sigmoid(x: Float) -> Float:
+    return (1.0 / (1.0 + np.exp(-x))).astype(np.float32)

@@ -1,0 +1,234 @@
+"""Packs: encoders, connections and a manifest in one folder, without code and without pickles.
+
+A pack fits one base model. Whatever does not fit (hash, shape, base) is refused by name before
+anything runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from .connections import ConnectionSpec, check_weights, weight_shapes
+from .encoders import EncoderSpec
+from .errors import PackError
+from .files import inside, sha256_of
+from .model_config import LanguageModelConfig
+
+MANIFEST_NAME = "pack.yaml"
+
+
+class BaseModelSpec(BaseModel):
+    """The language model that a pack was made for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    hidden_size: int
+    num_blocks: int
+    num_kv_heads: int
+    head_dim: int
+
+
+class PromptSpec(BaseModel):
+    """How a question is put to the language model.
+
+    Attributes:
+        template: text with `{question}` where the question goes.
+        answer_prefix: what stands before an allowed answer, e.g. a space.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    template: str
+    answer_prefix: str = ""
+
+    @model_validator(mode="after")
+    def _has_place(self) -> PromptSpec:
+        if self.template.count("{question}") != 1:
+            raise ValueError("the template must hold {question} once")
+        return self
+
+    def render(self, question: str) -> str:
+        return self.template.replace("{question}", question)
+
+
+class SensorSpec(BaseModel):
+    """A sensor that the pack knows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    encoder: str
+
+
+class FileSpec(BaseModel):
+    """A file of the pack.
+
+    Attributes:
+        sha256: of its content.
+        registry: name in the model registry, for weights that are not in the folder.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    registry: str | None = None
+
+
+class StandingQuestionSpec(BaseModel):
+    """A question that the pack suggests for demonstrations."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str
+    answers: tuple[str, ...] | None = None
+
+
+class PackManifest(BaseModel):
+    """The content of `pack.yaml`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1]
+    name: str
+    version: str
+    description: str
+    trained: bool
+    licences: tuple[str, ...]
+    base_model: BaseModelSpec
+    prompt: PromptSpec
+    sensors: tuple[SensorSpec, ...]
+    encoders: dict[str, EncoderSpec]
+    connection: ConnectionSpec
+    tail_blocks: int = Field(gt=0)
+    files: dict[str, FileSpec]
+    questions: tuple[StandingQuestionSpec, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> PackManifest:
+        for sensor in self.sensors:
+            if sensor.encoder not in self.encoders:
+                raise ValueError(f"sensor {sensor.name} names no encoder of the pack")
+        needed = {spec.file for spec in self.encoders.values()} | {self.connection.file}
+        if needed - self.files.keys():
+            raise ValueError(f"files lacks {sorted(needed - self.files.keys())}")
+        if self.tail_blocks > self.connection.tail_blocks:
+            raise ValueError("tail_blocks is deeper than the connection")
+        return self
+
+    @property
+    def sensor_encoders(self) -> dict[str, str]:
+        """Encoder name by sensor name."""
+        return {sensor.name: sensor.encoder for sensor in self.sensors}
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A pack whose files have been checked.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what it says.
+        connection_weights: float32, as named by `connections.weight_shapes`.
+    """
+
+    folder: Path
+    manifest: PackManifest
+    connection_weights: dict[str, NDArray[np.float32]]
+
+    @property
+    def label(self) -> str:
+        return f"{self.manifest.name} {self.manifest.version}"
+
+
+def load_pack(folder: Path) -> Pack:
+    """Read and check a pack.
+
+    Raises:
+        PackError: the manifest is broken, a file is missing or of another hash, or weights do not
+            fit the manifest.
+    """
+    manifest = read_manifest(folder)
+    for name, spec in manifest.files.items():
+        if spec.registry is None:
+            _check_hash(folder, name, spec.sha256)
+    path = inside(folder, manifest.connection.file, error=PackError)
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise PackError(
+            f"the weights cannot be read: {error}", field=str(path), remedy="copy the pack again"
+        ) from error
+    encoders = {name: (spec.tokens, spec.width) for name, spec in manifest.encoders.items()}
+    shapes = weight_shapes(
+        manifest.connection, manifest.base_model, encoders, manifest.sensor_encoders
+    )
+    check_weights(weights, shapes, str(path))
+    return Pack(folder, manifest, weights)
+
+
+def read_manifest(folder: Path) -> PackManifest:
+    """Read `pack.yaml`.
+
+    Raises:
+        PackError: it is missing, no YAML, or a field is wrong.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PackError(
+            f"the manifest cannot be read: {error}",
+            field=str(path),
+            remedy="give a folder with a pack.yaml",
+        ) from error
+    try:
+        return PackManifest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "file"
+        raise PackError(
+            first["msg"], field=f"{path}: {where}", remedy="correct this field"
+        ) from error
+
+
+def _check_hash(folder: Path, name: str, expected: str) -> None:
+    path = inside(folder, name, error=PackError)
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise PackError(
+            f"the file cannot be read: {error}", field=str(path), remedy="copy the pack again"
+        ) from error
+    if found != expected:
+        raise PackError(
+            f"sha256 is {found}, the manifest says {expected}",
+            field=str(path),
+            remedy="copy the pack again; the file was changed or cut off",
+        )
+
+
+def check_base_model(manifest: PackManifest, config: LanguageModelConfig, name: str) -> None:
+    """Refuse a language model that the pack was not made for.
+
+    Raises:
+        PackError: naming the first field that differs.
+    """
+    base = manifest.base_model
+    for field in ("hidden_size", "num_blocks", "num_kv_heads", "head_dim"):
+        wanted, found = getattr(base, field), getattr(config, field)
+        if wanted != found:
+            raise PackError(
+                f"{field} is {found} in '{name}', the pack was made for {wanted} ('{base.name}')",
+                field=f"{manifest.name}: base_model.{field}",
+                remedy=f"use the language model '{base.name}', or a pack made for '{name}'",
+            )

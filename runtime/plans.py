@@ -1,0 +1,87 @@
+"""Budgets, plans and answers: what goes into a frame's decision and what comes out of a frame."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .model_config import Precision
+
+
+class Budget(BaseModel):
+    """What a frame may cost; fields left out do not bind."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    flops: int | None = Field(default=None, gt=0)
+    memory_bytes: int | None = Field(default=None, gt=0)
+    latency_ms: float | None = Field(default=None, gt=0)
+    energy_mj: float | None = Field(default=None, gt=0)
+
+
+class Plan(BaseModel):
+    """What a frame does.
+
+    Attributes:
+        sensors: for each sensor used, whether its encoder runs or its last tokens are reused.
+        tail_blocks: depth of the tail that attends to the sensors.
+        precision: of the language model.
+        flops: predicted cost of the frame.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sensors: dict[str, Literal["run", "reuse"]]
+    tail_blocks: int
+    precision: Precision
+    flops: int
+
+
+class SensorUse(BaseModel):
+    """A sensor behind an answer.
+
+    Attributes:
+        stamp_ns: of the frame used.
+        age_ms: at the time of the answer, against the newest frame of all sensors.
+        reused: whether its tokens were taken from an earlier step.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stamp_ns: int
+    age_ms: float
+    reused: bool
+
+
+class Answer(BaseModel):
+    """An answer and what it rests on.
+
+    Attributes:
+        question: as asked.
+        text: the answer.
+        confidence: allowed answers: probability renormalised over them; free text: geometric mean
+            of the tokens' probabilities.
+        stamp_ns: of the oldest sensor frame used, or None without sensors.
+        sensors: the sensors used.
+        dropped: sensors that were wanted and could not be used, with the reason.
+        plan: what the frame did.
+        timings_ms: milliseconds per stage; stages of a batch are shared by its answers.
+        flops: counted operations of the frame.
+        pack: name and version of the pack.
+        pack_trained: False where the connections know nothing yet, so answers mean nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    question: str
+    text: str
+    confidence: float = Field(ge=0, le=1)
+    stamp_ns: int | None
+    sensors: dict[str, SensorUse]
+    dropped: dict[str, str]
+    plan: Plan
+    timings_ms: dict[str, float]
+    flops: int
+    pack: str
+    pack_trained: bool
