@@ -1,0 +1,1 @@
+"""Sub-commands of `tailwire`, one module each; the only part that prints."""
