@@ -6,6 +6,7 @@ of rotary projections, and rebuilds the tokenizer. It runs nothing.
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,19 @@ from .weights import (
     Matrix,
     Norm,
     SymmetricBlocks,
+    stack_biases,
     stack_rows,
     take_rows,
 )
 
 _ARCHITECTURES = ("llama", "qwen2")
+
+#: Others (rotary factors, experts, norms of queries and keys) would have to be computed with.
+_KNOWN_TENSOR = re.compile(
+    r"(token_embd|output_norm|output)\.weight"
+    r"|blk\.(?P<block>\d+)\.((attn_norm|ffn_norm)\.weight"
+    r"|(attn_q|attn_k|attn_v|attn_output|ffn_gate|ffn_up|ffn_down)\.(weight|bias))"
+)
 
 
 class GgufCheckpoint:
@@ -61,11 +70,22 @@ class GgufCheckpoint:
                 remedy=f"use one of {', '.join(_ARCHITECTURES)}, or a Hugging Face folder",
             )
         self._prefix = architecture
-        self.config = self._read_config()
+        self._refuse_unknown()
+        try:
+            self.config = self._read_config()
+        except (ValueError, ZeroDivisionError, OverflowError) as error:
+            raise ModelError(
+                f"the sizes of the model make no sense: {error}",
+                field=str(path),
+                remedy="fetch it again; it is corrupt",
+            ) from error
 
     def _value(self, key: str) -> Any:
         field = self._reader.get_field(key)
-        return None if field is None else field.contents()
+        try:
+            return None if field is None else field.contents()
+        except UnicodeDecodeError as error:
+            raise self._missing(key) from error
 
     def _text(self, key: str) -> str:
         value = self._value(key)
@@ -88,21 +108,31 @@ class GgufCheckpoint:
             remedy="convert the model again with a current llama.cpp",
         )
 
+    def _refuse_unknown(self) -> None:
+        """Refuse what would change the arithmetic and is not implemented."""
+        scaling = self._value(f"{self._prefix}.rope.scaling.type")
+        if scaling not in (None, "none"):
+            raise self._unsupported(f"rotary scaling '{scaling}'", "rope.scaling.type")
+        blocks = self._number("block_count")
+        for name in self._tensors:
+            known = _KNOWN_TENSOR.fullmatch(name)
+            if known is None or int(known["block"] or 0) >= blocks:
+                raise self._unsupported("this tensor", name)
+
+    def _unsupported(self, what: str, where: str) -> ModelError:
+        return ModelError(
+            f"{what} is not supported in a GGUF file",
+            field=f"{self._path}: {where}",
+            remedy="use the model's Hugging Face folder",
+        )
+
     def _read_config(self) -> LanguageModelConfig:
-        if self._value(f"{self._prefix}.rope.scaling.type") not in (None, "none"):
-            raise ModelError(
-                "rotary scaling stored in a GGUF file is not supported",
-                field=f"{self._path}: rope.scaling.type",
-                remedy="use the model's Hugging Face folder",
-            )
-        if "rope_freqs.weight" in self._tensors:
-            raise ModelError(
-                "rotary frequency factors stored in a GGUF file are not supported",
-                field=f"{self._path}: rope_freqs.weight",
-                remedy="use the model's Hugging Face folder",
-            )
         hidden = int(self._number("embedding_length"))
         heads = int(self._number("attention.head_count"))
+        head_dim = int(self._number("attention.key_length", hidden // heads))
+        for key in ("attention.value_length", "rope.dimension_count"):
+            if self._number(key, head_dim) != head_dim:
+                raise self._unsupported(f"a width that differs from the heads' {head_dim}", key)
         eos = self._value("tokenizer.ggml.eos_token_id")
         bos = self._value("tokenizer.ggml.bos_token_id")
         return LanguageModelConfig(
@@ -112,9 +142,9 @@ class GgufCheckpoint:
             embedding_size=hidden,
             num_heads=heads,
             num_kv_heads=int(self._number("attention.head_count_kv", heads)),
-            head_dim=int(self._number("attention.key_length", hidden // heads)),
+            head_dim=head_dim,
             ffn_size=int(self._number("feed_forward_length")),
-            vocab_size=int(self._raw("token_embd.weight").shape[1]),
+            vocab_size=int(self._raw("token_embd.weight").shape[-1]),
             max_positions=int(self._number("context_length")),
             norm_eps=float(self._number("attention.layer_norm_rms_epsilon")),
             position="rope",
@@ -130,9 +160,19 @@ class GgufCheckpoint:
             raise self._missing(name)
         return self._tensors[name]
 
-    def _matrix(self, name: str) -> Matrix:
+    def _raw_shaped(self, name: str, *shape: int) -> gguf.ReaderTensor:
         tensor = self._raw(name)
-        columns, rows = int(tensor.shape[0]), int(tensor.shape[1])
+        found = tuple(int(size) for size in reversed(tensor.shape))
+        if found != shape:
+            raise ModelError(
+                f"shape {found} where the header asks for {shape}",
+                field=f"{self._path}: {name}",
+                remedy="fetch the file again; it is corrupt",
+            )
+        return tensor
+
+    def _matrix(self, name: str, rows: int, columns: int) -> Matrix:
+        tensor = self._raw_shaped(name, rows, columns)
         kind = tensor.tensor_type
         if kind == gguf.GGMLQuantizationType.Q4_1:
             return BlockMatrix(_read_q4(tensor.data, rows, columns, has_minimum=True))
@@ -140,25 +180,30 @@ class GgufCheckpoint:
             return BlockMatrix(_read_q4(tensor.data, rows, columns, has_minimum=False))
         if kind == gguf.GGMLQuantizationType.Q8_0:
             return BlockMatrix(_read_q8_0(tensor.data, rows, columns))
+        return DenseMatrix(self._dense(tensor).reshape(rows, columns))
+
+    def _dense(self, tensor: gguf.ReaderTensor) -> NDArray[np.float32]:
         try:
-            values = gguf.dequantize(tensor.data, kind)
+            return np.asarray(gguf.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
         except NotImplementedError as error:
             raise ModelError(
-                f"tensor type {kind.name} cannot be decoded",
-                field=f"{self._path}: {name}",
+                f"tensor type {tensor.tensor_type.name} cannot be decoded",
+                field=f"{self._path}: {tensor.name}",
                 remedy="use a file quantised as F16, Q8_0, Q4_1 or Q4_0",
             ) from error
-        return DenseMatrix(np.asarray(values, dtype=np.float32).reshape(rows, columns))
 
-    def _vector(self, name: str) -> NDArray[np.float32]:
-        tensor = self._raw(name)
-        return np.asarray(gguf.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
+    def _vector(self, name: str, size: int) -> NDArray[np.float32]:
+        return self._dense(self._raw_shaped(name, size)).reshape(size)
 
-    def _bias(self, name: str) -> NDArray[np.float32] | None:
-        return self._vector(name) if name in self._tensors else None
+    def _linear(self, name: str, rows: int, columns: int) -> Linear:
+        bias = self._vector(f"{name}.bias", rows) if f"{name}.bias" in self._tensors else None
+        return Linear(self._matrix(f"{name}.weight", rows, columns), bias)
+
+    def _norm(self, name: str) -> Norm:
+        return Norm(self._vector(f"{name}.weight", self.config.hidden_size))
 
     def embedding(self) -> Matrix:
-        return self._matrix("token_embd.weight")
+        return self._matrix("token_embd.weight", self.config.vocab_size, self.config.hidden_size)
 
     def positions(self) -> None:
         return None
@@ -173,36 +218,34 @@ class GgufCheckpoint:
         return None
 
     def final_norm(self) -> Norm:
-        return Norm(self._vector("output_norm.weight"))
+        return self._norm("output_norm")
 
     def head(self) -> Matrix:
-        return self._matrix(
-            "output.weight" if "output.weight" in self._tensors else "token_embd.weight"
-        )
+        if "output.weight" not in self._tensors:
+            return self.embedding()
+        return self._matrix("output.weight", self.config.vocab_size, self.config.hidden_size)
 
     def block(self, index: int) -> Block:
-        config = self.config
-        stem = f"blk.{index}"
-        query, key = self._matrix(f"{stem}.attn_q.weight"), self._matrix(f"{stem}.attn_k.weight")
+        config, stem = self.config, f"blk.{index}"
+        hidden, queries = config.hidden_size, config.num_heads * config.head_dim
+        keys = config.num_kv_heads * config.head_dim
+        query = self._linear(f"{stem}.attn_q", queries, hidden)
+        key = self._linear(f"{stem}.attn_k", keys, hidden)
         if config.architecture == "llama":
-            query = take_rows(query, _half_split_rows(config.num_heads, config.head_dim))
-            key = take_rows(key, _half_split_rows(config.num_kv_heads, config.head_dim))
-        biases = [self._bias(f"{stem}.attn_{part}.bias") for part in "qkv"]
-        held = [b for b in biases if b is not None]
+            query = _take_rows(query, _half_split_rows(config.num_heads, config.head_dim))
+            key = _take_rows(key, _half_split_rows(config.num_kv_heads, config.head_dim))
         return Block(
-            attention_norm=Norm(self._vector(f"{stem}.attn_norm.weight")),
-            qkv=Linear(
-                stack_rows([query, key, self._matrix(f"{stem}.attn_v.weight")]),
-                np.concatenate(held) if len(held) == 3 else None,
+            attention_norm=self._norm(f"{stem}.attn_norm"),
+            qkv=_stack([query, key, self._linear(f"{stem}.attn_v", keys, hidden)]),
+            output=self._linear(f"{stem}.attn_output", hidden, queries),
+            ffn_norm=self._norm(f"{stem}.ffn_norm"),
+            ffn_in=_stack(
+                [
+                    self._linear(f"{stem}.ffn_gate", config.ffn_size, hidden),
+                    self._linear(f"{stem}.ffn_up", config.ffn_size, hidden),
+                ]
             ),
-            output=Linear(self._matrix(f"{stem}.attn_output.weight")),
-            ffn_norm=Norm(self._vector(f"{stem}.ffn_norm.weight")),
-            ffn_in=Linear(
-                stack_rows(
-                    [self._matrix(f"{stem}.ffn_gate.weight"), self._matrix(f"{stem}.ffn_up.weight")]
-                )
-            ),
-            ffn_out=Linear(self._matrix(f"{stem}.ffn_down.weight")),
+            ffn_out=self._linear(f"{stem}.ffn_down", hidden, config.ffn_size),
         )
 
     @cached_property
@@ -215,6 +258,14 @@ class GgufCheckpoint:
     def chat_template(self) -> str | None:
         template = self._value("tokenizer.chat_template")
         return template if isinstance(template, str) else None
+
+
+def _stack(parts: list[Linear]) -> Linear:
+    return Linear(stack_rows([part.weight for part in parts]), stack_biases(parts))
+
+
+def _take_rows(layer: Linear, rows: NDArray[np.int64]) -> Linear:
+    return Linear(take_rows(layer.weight, rows), None if layer.bias is None else layer.bias[rows])
 
 
 def _half_split_rows(num_heads: int, head_dim: int) -> NDArray[np.int64]:

@@ -10,7 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 
 from ..runtime.errors import ModelError
 
@@ -60,30 +69,43 @@ def tokenizer_json(value: Callable[[str], Any], path: Path) -> str:
             field=f"{path}: tokenizer.ggml",
             remedy="use the model's Hugging Face folder, which has a tokenizer.json",
         )
-    tokens, merges = value("tokenizer.ggml.tokens"), value("tokenizer.ggml.merges")
-    if not tokens or merges is None:
+    try:
+        return _build(value, splitter_name, splitter).to_str()
+    except Exception as error:
+        # The binding raises bare exceptions, e.g. for merges of tokens that do not exist.
         raise ModelError(
-            "the vocabulary or the merges are missing",
+            f"the vocabulary or the merges are missing or corrupt: {error}",
             field=f"{path}: tokenizer.ggml",
-            remedy="convert the model again with a current llama.cpp",
-        )
+            remedy="fetch the file again, or convert the model with a current llama.cpp",
+        ) from error
+
+
+def _build(
+    value: Callable[[str], Any], splitter_name: str, splitter: pre_tokenizers.PreTokenizer
+) -> Tokenizer:
+    tokens, merges = value("tokenizer.ggml.tokens"), value("tokenizer.ggml.merges")
     pairs = [tuple(merge.split(" ", 1)) for merge in merges]
     bpe = models.BPE(
         vocab={token: index for index, token in enumerate(tokens)},
         merges=[(left, right) for left, right in pairs],
+        # Llama 3 looks whole words up before it merges.
+        ignore_merges=splitter_name == "llama-bpe",
     )
     tokenizer = Tokenizer(bpe)
+    if splitter_name == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = splitter
     tokenizer.decoder = decoders.ByteLevel()
     kinds = value("tokenizer.ggml.token_type") or [1] * len(tokens)
-    special = [
-        AddedToken(t, special=True) for t, k in zip(tokens, kinds, strict=True) if k == _CONTROL
-    ]
-    plain = [
-        AddedToken(t, normalized=False)
-        for t, k in zip(tokens, kinds, strict=True)
-        if k == _USER_DEFINED
-    ]
-    tokenizer.add_special_tokens(special)
-    tokenizer.add_tokens(plain)
-    return tokenizer.to_str()
+    marked = list(zip(tokens, kinds, strict=True))
+    tokenizer.add_special_tokens([AddedToken(t, special=True) for t, k in marked if k == _CONTROL])
+    tokenizer.add_tokens([AddedToken(t, normalized=False) for t, k in marked if k == _USER_DEFINED])
+    adds_bos, bos = value("tokenizer.ggml.add_bos_token"), value("tokenizer.ggml.bos_token_id")
+    if adds_bos is None:
+        adds_bos = splitter_name == "llama-bpe"  # as llama.cpp has it
+    if adds_bos and bos is not None:
+        # The token is written as its id, since its text may hold what the template's syntax uses.
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="bos:0 $A:0", pair="bos:0 $A:0 $B:1", special_tokens=[("bos", int(bos))]
+        )
+    return tokenizer

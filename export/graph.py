@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -99,7 +100,7 @@ class GraphBuilder:
         *inputs: str,
         domain: str = "",
         output: str | None = None,
-        **attributes: object,
+        **attributes: Any,
     ) -> str:
         """Add a node with one output and return the output's name."""
         name = output or self.fresh(op_type.lower())
@@ -114,7 +115,7 @@ class GraphBuilder:
         inputs: Sequence[str],
         outputs: Sequence[str] | int,
         domain: str = "",
-        **attributes: object,
+        **attributes: Any,
     ) -> list[str]:
         """Add a node with several outputs; empty names mark outputs that nobody reads."""
         names = (
@@ -153,7 +154,7 @@ class GraphBuilder:
                     continue
                 data.write(b"\0" * (-data.tell() % 4096))
                 constants.append(_external_tensor(name, array, data_path.name, data.tell()))
-                data.write(memoryview(array).cast("B"))
+                data.write(array.data.cast("B"))
             data.flush()
             os.fsync(data.fileno())
         path.write_bytes(self._model(constants).SerializeToString())

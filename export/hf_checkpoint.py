@@ -234,7 +234,7 @@ class HfCheckpoint:
         text = json.dumps(self._json("tokenizer.json"))
         try:
             Tokenizer.from_str(text)
-        except Exception as error:  # noqa: BLE001 - the binding raises bare exceptions
+        except Exception as error:
             raise ModelError(
                 f"this is no tokenizer: {error}",
                 field=str(self._folder / "tokenizer.json"),

@@ -96,10 +96,10 @@ def to_int4(matrix: Matrix) -> AffineBlocks:
 
 
 def pack_int4(blocks: AffineBlocks) -> NDArray[np.uint8]:
-    """Codes in the order of `MatMulNBits`: `[rows, blocks, 16]`, the even element in the low half."""
+    """Codes in the order of `MatMulNBits`: `[rows, blocks, 16]`, even elements in the low half."""
     rows, columns = blocks.codes.shape
     pairs = blocks.codes.reshape(rows, columns // BLOCK, BLOCK // 2, 2)
-    return pairs[..., 0] | (pairs[..., 1] << 4)
+    return pairs[..., 0] | (pairs[..., 1] << np.uint8(4))
 
 
 def pack_int8(blocks: SymmetricBlocks) -> NDArray[np.uint8]:

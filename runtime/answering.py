@@ -1,12 +1,12 @@
-"""A question with everything prepared for it, and the reply that decoding makes of a tail result."""
+"""A question with all that is prepared for it, and the reply that decoding makes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-from .decoding import TextPiece, choose_answer, stream_answer
+from .decoding import TextPiece, choose_answers, stream_answer
 from .language_model import HeadState, LanguageModel, TailResult
 from .questions import AnswerTrie, Question
 
@@ -45,11 +45,25 @@ class Reply:
     scored_rows: int
 
 
-def reply_to(model: LanguageModel, result: TailResult, index: int, asked: AskedQuestion) -> Reply:
-    """Decode the answer of question `index` of a tail result."""
-    if asked.trie is not None:
-        choice = choose_answer(model, result, index, asked.trie)
-        return Reply(choice.text, choice.confidence, choice.passes, 0, choice.scored)
+def reply_to_all(
+    model: LanguageModel, result: TailResult, asked: Sequence[AskedQuestion]
+) -> list[Reply]:
+    """Decode the answers of a tail result; `asked` are its questions, in its order."""
+    tries = {i: one.trie for i, one in enumerate(asked) if one.trie is not None}
+    choices = choose_answers(model, result, tries)
+    replies: list[Reply] = []
+    for index, one in enumerate(asked):
+        choice = choices.get(index)
+        if choice is None:
+            replies.append(_whole_reply(model, result, index, one))
+        else:
+            replies.append(Reply(choice.text, choice.confidence, choice.passes, 0, choice.scored))
+    return replies
+
+
+def _whole_reply(
+    model: LanguageModel, result: TailResult, index: int, asked: AskedQuestion
+) -> Reply:
     stream = stream_reply(model, result, index, asked)
     while True:
         try:

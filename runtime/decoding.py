@@ -6,13 +6,14 @@ until the model ends. How states are computed is the language model's business.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .language_model import Float, LanguageModel, TailResult
+from .packed_cache import PackedCache
 from .questions import AnswerTrie, TrieNode
 from .text_cache import TextCache
 
@@ -50,42 +51,62 @@ class TextPiece:
     last: bool
 
 
-def choose_answer(
-    model: LanguageModel, result: TailResult, question: int, trie: AnswerTrie
-) -> Choice:
-    """Walk the tree of allowed answers, taking the likeliest token wherever there is a choice.
+@dataclass
+class _Walk:
+    """How far one question has got in its tree of answers."""
+
+    node: TrieNode
+    final: Float
+    pending: list[int]
+    confidence: float = 1.0
+    passes: int = 0
+    scored: int = 0
+
+    def advance(self, model: LanguageModel) -> None:
+        """Go on until the answer is known, or tokens must pass through the model first."""
+        while self.node.answer is None:
+            tokens = np.fromiter(self.node.children, dtype=np.int64)
+            best = 0
+            if len(tokens) > 1:
+                if self.pending:
+                    return
+                probabilities = softmax(model.score(self.final, tokens)[0])
+                best = int(probabilities.argmax())
+                self.confidence *= float(probabilities[best])
+                self.scored += len(tokens)
+            self.pending.append(int(tokens[best]))
+            self.node = self.node.children[int(tokens[best])]
+
+
+def choose_answers(
+    model: LanguageModel, result: TailResult, tries: Mapping[int, AnswerTrie]
+) -> dict[int, Choice]:
+    """Walk trees of allowed answers, taking the likeliest token wherever there is a choice.
+
+    Questions walk in step: tokens that several of them need go through the model in one pass.
 
     Args:
         model: that made `result`.
         result: of a tail call.
-        question: its index in that call.
-        trie: the allowed answers.
+        tries: allowed answers, by the question's index in that call.
     """
-    node, confidence, passes, scored = trie.root, 1.0, 0, 0
-    final: Float = result.final[question : question + 1]
-    pending: list[int] = []
-    cache: TextCache | None = None
-    while node.answer is None:
-        tokens = np.fromiter(node.children, dtype=np.int64)
-        best = 0
-        if len(tokens) > 1:
-            if pending:
-                cache = cache or TextCache(model, result, question, room=_depth(trie.root))
-                for token in pending:
-                    final = cache.extend(token)
-                    passes += 1
-                pending = []
-            probabilities = softmax(model.score(final, tokens)[0])
-            scored += len(tokens)
-            best = int(probabilities.argmax())
-            confidence *= float(probabilities[best])
-        pending.append(int(tokens[best]))
-        node = node.children[int(tokens[best])]
-    return Choice(node.answer, confidence, passes, scored)
-
-
-def _depth(node: TrieNode) -> int:
-    return 1 + max((_depth(child) for child in node.children.values()), default=0)
+    walks = {q: _Walk(trie.root, result.final[q : q + 1], []) for q, trie in tries.items()}
+    cache: PackedCache | None = None
+    while True:
+        for walk in walks.values():
+            walk.advance(model)
+        waiting = [q for q, walk in walks.items() if walk.node.answer is None]
+        if not waiting:
+            break
+        cache = cache or PackedCache(model, result)
+        finals = cache.extend(waiting, [walks[q].pending.pop(0) for q in waiting])
+        for row, q in enumerate(waiting):
+            walks[q].final = finals[row : row + 1]
+            walks[q].passes += 1
+    return {
+        q: Choice(walk.node.answer or "", walk.confidence, walk.passes, walk.scored)
+        for q, walk in walks.items()
+    }
 
 
 def stream_answer(

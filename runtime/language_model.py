@@ -2,7 +2,7 @@
 
 `encode` runs a question through the head once; `tail` runs any number of encoded questions
 through the last blocks behind a prefix. Which blocks see the prefix is an argument of each call.
-Token by token continuation is in `runtime/text_cache.py`.
+Continuation token by token is in `packed_cache.py` (many questions) and `text_cache.py` (one).
 """
 
 from __future__ import annotations
@@ -142,11 +142,11 @@ class LanguageModel:
             if group.start >= max(boundaries):
                 break
             past = dict.fromkeys(range(group.start, group.stop), self._no_rows())
-            outputs = self._run_group(
+            outputs = self.run_group(
                 group, engine, residual, qkv, layout, past, dict.fromkeys(past, bias)
             )
             residual, qkv = outputs["residual"], outputs["qkv"]
-            cache.update(_caches(group, outputs))
+            cache.update(group_caches(group, outputs))
             if group.stop in boundaries:
                 states[group.stop] = (residual, qkv)
         return HeadState(ids, states, cache)
@@ -213,8 +213,8 @@ class LanguageModel:
             if group.start < boundary:
                 continue
             past, bias = self._prefix_inputs(group, joined, visible, hidden)
-            outputs = self._run_group(group, engine, residual, qkv, layout, past, bias)
-            cache.update(_caches(group, outputs))
+            outputs = self.run_group(group, engine, residual, qkv, layout, past, bias)
+            cache.update(group_caches(group, outputs))
             if group.stop < self.config.num_blocks:
                 residual, qkv = outputs["residual"], outputs["qkv"]
         final = outputs["final"][0]
@@ -261,7 +261,7 @@ class LanguageModel:
                 bias[block] = hidden
         return past, bias
 
-    def _run_group(
+    def run_group(
         self,
         group: BlockGroup,
         engine: Engine,
@@ -271,6 +271,20 @@ class LanguageModel:
         past: Mapping[int, KeyValue],
         bias: Mapping[int, Float],
     ) -> dict[str, Float]:
+        """Run one group of blocks over packed tokens.
+
+        Args:
+            group: the blocks.
+            engine: of the group.
+            residual: `[1, tokens, hidden_size]`.
+            qkv: `[1, tokens, qkv_size]`, projections of the group's first block.
+            layout: of the tokens.
+            past: by block, keys and values in front of the tokens' own.
+            bias: by block, see `packing.attention_bias`.
+
+        Returns:
+            `residual` and `qkv`, or `final` from the last group; `key_<block>`, `value_<block>`.
+        """
         total = past[group.start][0].shape[2] + layout.tokens
         inputs: dict[str, NDArray[np.generic]] = {
             "residual_in": residual,
@@ -288,7 +302,8 @@ class LanguageModel:
         return engine.run(inputs)  # pyright: ignore[reportReturnType] - all outputs are float32
 
 
-def _caches(group: BlockGroup, outputs: Mapping[str, Float]) -> dict[int, KeyValue]:
+def group_caches(group: BlockGroup, outputs: Mapping[str, Float]) -> dict[int, KeyValue]:
+    """Keys and values of a group's blocks, from its outputs."""
     return {
         block: (outputs[f"key_{block}"], outputs[f"value_{block}"])
         for block in range(group.start, group.stop)

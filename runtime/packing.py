@@ -17,6 +17,12 @@ from .model_config import LanguageModelConfig
 #: Added to a score to forbid it; `exp` of it is exactly 0, and it cannot overflow to -inf.
 MASKED = np.float32(-1e30)
 
+#: Position of rows that have none.
+PREFIX = -1
+
+#: Owner and position of rows, int64 `[rows]` each.
+Rows = tuple[NDArray[np.int64], NDArray[np.int64]]
+
 
 @dataclass(frozen=True)
 class PackedLayout:
@@ -71,16 +77,47 @@ def packed_bias(
     Returns:
         Float32 `[1, 1 or heads, tokens, rows + tokens]`.
     """
-    owner = layout.owner[:, None]
-    same_text = owner == layout.owner[None, :]
-    sees_row = (prefix_owner[None, :] < 0) | (owner == prefix_owner[None, :])
-    allowed = np.concatenate([sees_row & prefix_visible, same_text], axis=1)
+    prefix_positions = np.full(len(prefix_owner), PREFIX)
+    return attention_bias(
+        config,
+        (layout.owner, layout.position_ids[0]),
+        (
+            np.concatenate([prefix_owner, layout.owner]),
+            np.concatenate([prefix_positions, layout.position_ids[0]]),
+        ),
+        prefix_visible=prefix_visible,
+    )
+
+
+def attention_bias(
+    config: LanguageModelConfig,
+    queries: Rows,
+    keys: Rows,
+    *,
+    prefix_visible: bool = True,
+) -> NDArray[np.float32]:
+    """Attention bias between rows of several texts.
+
+    Args:
+        config: of the model; decides about ALiBi.
+        queries: owner and position of each query.
+        keys: owner (-1: all may see it) and position (`PREFIX`: a prefix row) of each key.
+        prefix_visible: False for blocks that do not attend to the prefix.
+
+    Returns:
+        Float32 `[1, 1 or heads, queries, keys]`. With ALiBi, prefix rows are at distance 0 from
+        every token, since they have no position.
+    """
+    (query_owner, query_positions), (key_owner, key_positions) = queries, keys
+    allowed = (key_owner[None, :] < 0) | (query_owner[:, None] == key_owner[None, :])
+    is_prefix = key_positions == PREFIX
+    if not prefix_visible:
+        allowed &= ~is_prefix[None, :]
     bias = np.where(allowed, np.float32(0), MASKED)[None, None]
     if config.position != "alibi":
         return bias
-    positions = layout.position_ids[0]
-    distances = _alibi_distances(positions, positions, len(prefix_owner))
-    return bias + alibi_slopes(config.num_heads)[None, :, None, None] * distances
+    distances = np.where(is_prefix[None, :], 0, key_positions[None, :] - query_positions[:, None])
+    return bias + alibi_slopes(config.num_heads)[None, :, None, None] * distances.astype(np.float32)
 
 
 def step_bias(
@@ -96,18 +133,9 @@ def step_bias(
         bias[..., :prefix_rows] = MASKED
     if config.position != "alibi":
         return bias
-    keys = np.arange(position + 1)
-    distances = _alibi_distances(keys[-1:], keys, prefix_rows)
+    distances = np.arange(-prefix_rows, position + 1, dtype=np.float32) - position
+    distances[:prefix_rows] = 0
     return bias + alibi_slopes(config.num_heads)[None, :, None, None] * distances
-
-
-def _alibi_distances(
-    queries: NDArray[np.int64], keys: NDArray[np.int64], prefix_rows: int
-) -> NDArray[np.float32]:
-    """Key minus query position; prefix rows are at distance 0 from every token."""
-    text = (keys[None, :] - queries[:, None]).astype(np.float32)
-    prefix = np.zeros((len(queries), prefix_rows), dtype=np.float32)
-    return np.concatenate([prefix, text], axis=1)
 
 
 def alibi_slopes(num_heads: int) -> NDArray[np.float32]:

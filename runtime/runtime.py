@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .answering import AskedQuestion, Reply, reply_to, stream_reply
+from .answering import AskedQuestion, Reply, reply_to_all, stream_reply
 from .connections import Connection
 from .cost import LanguageModelCost, connection_flops
 from .decoding import TextPiece
@@ -282,9 +282,7 @@ class Runtime:
         for chunk in _chunks(asked):
             result = self._tail(chunk, scene, clock)
             with clock.stage("decode"):
-                replies += [
-                    reply_to(self.model, result, index, one) for index, one in enumerate(chunk)
-                ]
+                replies += reply_to_all(self.model, result, chunk)
         return self._finish(asked, replies, scene, clock)
 
     def _look(self, asked: Sequence[AskedQuestion], clock: StageClock) -> _Scene:
