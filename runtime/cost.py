@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .connections import ConnectionSpec
+from .connections import ConnectionSpec, ModelSizes
 from .model_config import LanguageModelConfig, Precision
 
+#: Inputs that share a scale in quantised matrices.
+_BLOCK = 32
 #: Bytes per weight: int8 has a float32 scale per 32, int4 a scale and an offset.
 WEIGHT_BYTES: Mapping[Precision, float] = {"fp32": 4.0, "int8": 1.125, "int4": 0.75}
 
@@ -29,14 +31,24 @@ def attention_flops(queries: int, keys: int, num_heads: int, head_dim: int) -> i
 
 @dataclass(frozen=True)
 class LanguageModelCost:
-    """Costs of the stages of a language model."""
+    """Costs of the stages of a language model.
+
+    Attributes:
+        config: its sizes.
+        precision: of its block matrices; int4 has a small product for the offsets of its blocks.
+    """
 
     config: LanguageModelConfig
+    precision: Precision = "fp32"
 
     @property
     def _ffn_inputs(self) -> int:
         gated = 2 if self.config.activation == "silu_gate" else 1
         return gated * self.config.ffn_size
+
+    def _linear(self, tokens: int, inputs: int, outputs: int) -> int:
+        offsets = inputs // _BLOCK if self.precision == "int4" and inputs % _BLOCK == 0 else 0
+        return linear_flops(tokens, inputs + offsets, outputs)
 
     def block_weights(self) -> int:
         """Matrix elements of one block."""
@@ -50,7 +62,7 @@ class LanguageModelCost:
 
     def qkv(self, tokens: int) -> int:
         """Projections in front of a block's attention."""
-        return linear_flops(tokens, self.config.hidden_size, self.config.qkv_size)
+        return self._linear(tokens, self.config.hidden_size, self.config.qkv_size)
 
     def attention(self, queries: int, keys: int) -> int:
         return attention_flops(queries, keys, self.config.num_heads, self.config.head_dim)
@@ -59,18 +71,33 @@ class LanguageModelCost:
         """Output projection and feed-forward network."""
         c = self.config
         return (
-            linear_flops(tokens, c.num_heads * c.head_dim, c.hidden_size)
-            + linear_flops(tokens, c.hidden_size, self._ffn_inputs)
-            + linear_flops(tokens, c.ffn_size, c.hidden_size)
+            self._linear(tokens, c.num_heads * c.head_dim, c.hidden_size)
+            + self._linear(tokens, c.hidden_size, self._ffn_inputs)
+            + self._linear(tokens, c.ffn_size, c.hidden_size)
         )
 
     def block(self, tokens: int, keys: int) -> int:
         """One whole block."""
         return self.qkv(tokens) + self.attention(tokens, keys) + self.after_attention(tokens)
 
+    def embed(self, tokens: int) -> int:
+        """From embeddings to the projections of the first block."""
+        return self._project_in(tokens) + self.qkv(tokens)
+
+    def _project_in(self, tokens: int) -> int:
+        """Between embeddings and hidden states, where their sizes differ (OPT-350M)."""
+        c = self.config
+        differs = c.embedding_size != c.hidden_size
+        return self._linear(tokens, c.embedding_size, c.hidden_size) if differs else 0
+
+    def _project_out(self, tokens: int) -> int:
+        c = self.config
+        differs = c.embedding_size != c.hidden_size
+        return self._linear(tokens, c.hidden_size, c.embedding_size) if differs else 0
+
     def head(self, tokens: int, boundary: int) -> int:
         """Embed stage and blocks below `boundary`, with the projections of the block behind."""
-        return self.qkv(tokens) + boundary * self.block(tokens, tokens)
+        return self.embed(tokens) + boundary * self.block(tokens, tokens)
 
     def tail(self, lengths: Sequence[int], boundary: int, prefix_rows: int) -> int:
         """All questions through blocks from `boundary` on, as one packed batch.
@@ -85,52 +112,78 @@ class LanguageModelCost:
             (blocks - 1) * (self.qkv(tokens) + self.after_attention(tokens))
             + blocks * self.attention(tokens, keys)
             + self.after_attention(questions)
+            + self._project_out(questions)
         )
 
-    def decode_step(self, keys: int) -> int:
-        """One more token through all blocks, without the logits."""
-        return self.config.num_blocks * self.block(1, keys)
+    def decode_step(self, tokens: int, text_keys: int, boundary: int, prefix_rows: int) -> int:
+        """One more token of `tokens` questions through all blocks, without the logits.
+
+        Args:
+            tokens: new ones, one per question.
+            text_keys: text tokens that they attend to, with themselves.
+            boundary: first block whose keys begin with the prefix.
+            prefix_rows: rows of the prefix.
+        """
+        blocks = self.config.num_blocks
+        return (
+            self._project_in(tokens)
+            + blocks * self.block(tokens, text_keys)
+            + (blocks - boundary) * self.attention(tokens, prefix_rows)
+            + self._project_out(tokens)
+        )
 
     def logits(self, rows: int, tokens: int | None = None) -> int:
         """Scores of `tokens` vocabulary entries (all of them if None) for `rows` states."""
         wanted = self.config.vocab_size if tokens is None else tokens
         return linear_flops(rows, self.config.embedding_size, wanted)
 
-    def weight_bytes(self, precision: Precision) -> int:
+    def weight_bytes(self) -> int:
         """Bytes of all block matrices."""
-        return round(self.config.num_blocks * self.block_weights() * WEIGHT_BYTES[precision])
+        return round(self.config.num_blocks * self.block_weights() * WEIGHT_BYTES[self.precision])
 
 
-def connection_flops(
-    spec: ConnectionSpec,
-    config: LanguageModelConfig,
-    sensors: Sequence[tuple[int, int]],
-    lengths: Sequence[int],
-) -> int:
-    """A frame's connection.
+@dataclass(frozen=True)
+class ConnectionCost:
+    """Costs of a connection, in the two steps that `Connection` takes."""
 
-    Args:
-        spec: of the connection.
-        config: of the language model.
-        sensors: tokens and width of each active sensor.
-        lengths: tokens of each question.
-    """
-    out = spec.blocks_out * config.num_kv_heads * config.head_dim
-    if not sensors:
-        return 0
-    if spec.kind == "plain":
-        return sum(
-            2 * (linear_flops(n, width, spec.hidden) + linear_flops(n, spec.hidden, out))
-            for n, width in sensors
+    spec: ConnectionSpec
+    config: ModelSizes
+
+    @property
+    def _out(self) -> int:
+        return self.spec.blocks_out * self.config.num_kv_heads * self.config.head_dim
+
+    def prepare(self, tokens: int, width: int) -> int:
+        """What a sensor's tokens need once, whatever is asked; see `Connection.prepare`."""
+        if self.spec.kind == "conditioned":
+            return linear_flops(tokens, width, self.spec.width)
+        hidden = self.spec.hidden
+        return 2 * (linear_flops(tokens, width, hidden) + linear_flops(tokens, hidden, self._out))
+
+    def connect(self, sensor_tokens: int, lengths: Sequence[int]) -> int:
+        """What a batch of questions needs; see `Connection.connect`.
+
+        Args:
+            sensor_tokens: of all active sensors.
+            lengths: tokens of each question; shorter ones are padded to the longest.
+        """
+        if self.spec.kind == "plain" or not sensor_tokens:
+            return 0
+        width, longest, rows = self.spec.width, max(lengths), self.rows(sensor_tokens)
+        total = rows + longest
+        layer = linear_flops(total, width, 12 * width) + 4 * total * total * width
+        return len(lengths) * (
+            linear_flops(longest, self.config.hidden_size, width)
+            + self.spec.layers * layer
+            + 2 * linear_flops(rows, width, self._out)
         )
-    width = spec.width
-    rows = 1 + sum(n for n, _ in sensors)
-    longest, questions = max(lengths), len(lengths)
-    per_question = rows + longest
-    layer = linear_flops(per_question, width, 12 * width) + 4 * per_question * per_question * width
-    return (
-        sum(linear_flops(n, size, width) for n, size in sensors)
-        + questions * linear_flops(longest, config.hidden_size, width)
-        + questions * spec.layers * layer
-        + questions * 2 * linear_flops(rows, width, out)
-    )
+
+    def rows(self, sensor_tokens: int) -> int:
+        """Prefix rows that a question attends to."""
+        summary = 1 if self.spec.kind == "conditioned" and sensor_tokens else 0
+        return sensor_tokens + summary
+
+    def packed_rows(self, sensor_tokens: int, questions: int) -> int:
+        """Prefix rows of a packed batch: conditioned ones are there once per question."""
+        per_question = self.rows(sensor_tokens)
+        return questions * per_question if self.spec.kind == "conditioned" else per_question

@@ -1,0 +1,92 @@
+"""Options that several sub-commands share, and the runtime configuration that they make.
+
+Light to import: argparse only. Values are checked where they are used, by `RuntimeConfig`.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..runtime.config import RuntimeConfig
+
+
+def add_drive_arguments(parser: ArgumentParser) -> None:
+    """Options that choose the data."""
+    parser.add_argument(
+        "--nuscenes",
+        metavar="DIR",
+        type=Path,
+        help="dataroot of a nuScenes data set; without it $TAILWIRE_NUSCENES, else a small "
+        "sketched drive that is made here",
+    )
+    parser.add_argument(
+        "--version",
+        metavar="NAME",
+        help="version folder in the dataroot, e.g. v1.0-mini; not needed where there is only one",
+    )
+
+
+def add_runtime_arguments(parser: ArgumentParser) -> None:
+    """Options that go into the runtime's configuration."""
+    parser.add_argument(
+        "--tail", metavar="N", type=int, help="last blocks that attend to the sensors"
+    )
+    parser.add_argument(
+        "--precision", metavar="fp32|int8|int4", help="of the language model (default: int8)"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME|PATH",
+        help="a name of `tailwire models list`, a .gguf file or a Hugging Face folder",
+    )
+    parser.add_argument("--pack", metavar="DIR|starter", help="folder of a pack (default: starter)")
+    parser.add_argument("--threads", metavar="N", type=int, help="threads of an engine")
+    parser.add_argument(
+        "--config",
+        metavar="FILE.yaml",
+        type=Path,
+        help="runtime configuration; the options here win over it",
+    )
+
+
+def read_arguments(args: Namespace) -> RuntimeConfig:
+    """The configuration from the options of `add_runtime_arguments`.
+
+    Raises:
+        ConfigError: a value or the file is wrong.
+    """
+    from ..runtime.config import read_config
+
+    return read_config(
+        args.config,
+        model=args.model,
+        pack=args.pack,
+        precision=args.precision,
+        tail_blocks=args.tail,
+        threads=args.threads,
+    )
+
+
+def comma_list(text: str, option: str) -> tuple[str, ...]:
+    """The parts of a comma-separated list, without spaces around them.
+
+    Args:
+        text: as typed.
+        option: named in the error.
+
+    Raises:
+        ConfigError: the list or one of its parts is empty.
+    """
+    parts = tuple(part.strip() for part in text.split(","))
+    if not all(parts):
+        raise ConfigError(
+            f"there is an empty part in '{text}'",
+            field=option,
+            remedy="write the parts with one comma between them",
+        )
+    return parts

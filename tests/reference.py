@@ -1,0 +1,140 @@
+"""transformers as the independent reference, with and without a prefix in chosen blocks.
+
+The prefix is added inside transformers' own attention modules by plain torch operations; nothing
+of Tailwire is used. A prefix row is seen by every token, carries no position, and with ALiBi is at
+distance 0 from every token.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from transformers.models.bloom.modeling_bloom import BloomAttention, build_alibi_tensor
+
+Float = NDArray[np.float32]
+#: By block: keys and values, each `[kv_heads, rows, head_dim]`.
+Prefix = Mapping[int, tuple[Float, Float]]
+
+_WITH_PREFIX = "tailwire_reference"
+
+
+class Reference:
+    """A float32 causal model of transformers that answers with numpy logits."""
+
+    def __init__(self, folder: Path, gguf_file: str | None = None) -> None:
+        self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=gguf_file, dtype=torch.float32
+        ).eval()
+
+    def logits(self, token_ids: Sequence[int], prefix: Prefix | None = None) -> Float:
+        """Logits of all positions, `[tokens, vocab_size]`; without a prefix nothing is patched."""
+        ids = torch.as_tensor(list(token_ids))[None]
+        with torch.no_grad():
+            if prefix is None:
+                return self.model(ids).logits[0].numpy()
+            with _attention_with(self.model, prefix):
+                return self.model(ids, use_cache=False).logits[0].numpy()
+
+    def greedy(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+        """What `generate` appends to each prompt; prompts are padded on the left to one batch."""
+        longest = max(map(len, prompts))
+        ids = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts])
+        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+        with torch.no_grad():
+            grown = self.model.generate(
+                ids,
+                attention_mask=mask,
+                do_sample=False,
+                min_new_tokens=new_tokens,
+                max_new_tokens=new_tokens,
+                pad_token_id=0,
+            )
+        return grown[:, longest:].tolist()
+
+
+@contextmanager
+def _attention_with(model: Any, prefix: Prefix) -> Iterator[None]:
+    """Let the model attend to `[prefix ; text]` in the blocks that have a prefix."""
+    tensors = {
+        block: (torch.from_numpy(keys), torch.from_numpy(values))
+        for block, (keys, values) in prefix.items()
+    }
+    bloom = [m for m in model.modules() if isinstance(m, BloomAttention)]
+    before = model.config._attn_implementation
+    try:
+        for module in bloom:
+            module.forward = _bloom_forward(module, tensors.get(module.layer_idx))
+        if not bloom:
+            transformers.AttentionInterface.register(_WITH_PREFIX, _interface(tensors))
+            model.set_attn_implementation(_WITH_PREFIX)
+        yield
+    finally:
+        for module in bloom:
+            del module.forward
+        if not bloom:
+            model.set_attn_implementation(before)
+
+
+def _interface(prefix: Mapping[int, tuple[torch.Tensor, torch.Tensor]]) -> Any:
+    def attend(
+        module: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: object,
+        scaling: float,
+        **_: object,
+    ) -> tuple[torch.Tensor, None]:
+        # The mask is left aside: the texts here are whole and unpadded, so causality is all of it.
+        out = _attend(query[0], key[0], value[0], prefix.get(module.layer_idx), scaling, None)
+        return out.transpose(0, 1)[None], None
+
+    return attend
+
+
+def _bloom_forward(module: Any, prefix: tuple[torch.Tensor, torch.Tensor] | None) -> Any:
+    def forward(hidden_states: torch.Tensor, residual: torch.Tensor, **_: object) -> Any:
+        tokens = hidden_states.shape[1]
+        query, key, value = module._reshape(module.query_key_value(hidden_states))
+        # transformers' bias of the keys 0 … tokens - 1; its second column is the slope itself.
+        biases = build_alibi_tensor(torch.ones(1, max(tokens, 2)), module.num_heads, torch.float32)
+        scaling = 1 / math.sqrt(module.head_dim)
+        out = _attend(query[0], key[0], value[0], prefix, scaling, biases[:, 0, 1])
+        return module.dense(out.transpose(0, 1).reshape(1, tokens, -1)) + residual, None
+
+    return forward
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    prefix: tuple[torch.Tensor, torch.Tensor] | None,
+    scaling: float,
+    slopes: torch.Tensor | None,
+) -> torch.Tensor:
+    """Attention of all heads `[heads, tokens, head_dim]`, one head and one query at a time."""
+    heads, tokens, _ = query.shape
+    group = heads // key.shape[0]
+    out = torch.empty_like(query)
+    for head in range(heads):
+        keys, values = key[head // group], value[head // group]
+        rows = torch.empty(0, keys.shape[1]), torch.empty(0, keys.shape[1])
+        if prefix is not None:
+            rows = prefix[0][head // group], prefix[1][head // group]
+        for token in range(tokens):
+            seen = torch.cat([rows[0], keys[: token + 1]])
+            scores = seen @ query[head, token] * scaling
+            if slopes is not None:
+                distance = torch.arange(token + 1) - token
+                scores[len(rows[0]) :] += slopes[head] * distance
+            out[head, token] = scores.softmax(0) @ torch.cat([rows[1], values[: token + 1]])
+    return out
