@@ -16,7 +16,8 @@ ARGS ?=
 
 # Not to be set from outside: `make clean` removes it.
 override VENV := .venv
-PIP := $(VENV)/bin/python -m pip
+# Without the warnings that setuptools has for the authors of packages.
+PIP := PYTHONWARNINGS=ignore $(VENV)/bin/python -m pip
 
 # Stamps; the first one holds the folder that the environment was made for.
 MADE := $(VENV)/.made-for
@@ -81,7 +82,7 @@ $(MADE):
 		echo "using the $(VENV) that is here"; \
 	fi
 	@$(PIP) install --quiet --upgrade pip || echo "going on with the pip that is here"
-	@echo '$(CURDIR)' > $@
+	@pwd -P > $@
 
 $(CORE): pyproject.toml $(MADE)
 	@echo "installing Tailwire and what it needs into $(VENV)"

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..runtime.errors import ConfigError, DataError, TailwireError
-from ..runtime.files import Progress, cache_dir, cache_error, folder_lock, partial_name
+from ..runtime.errors import ConfigError, DataError
+from ..runtime.files import (
+    PARTIAL_PREFIX,
+    Progress,
+    cache_dir,
+    cache_error,
+    folder_lock,
+    partial_name,
+)
 
 if TYPE_CHECKING:
     from ..simulation.nuscenes import NuScenes, Sample, Snapshot
@@ -103,21 +111,21 @@ def sketch_drive(progress: Progress) -> Path:
 
 
 def _draw(folder: Path) -> None:
-    import shutil
-
+    """Draw the sketch and give it its name; the caller holds the lock of the folder around it."""
     from ..simulation.sketch_drive import make_sketch_drive
 
-    partial = folder.parent / partial_name(folder.name)
+    _remove_leftovers(folder.parent)
     try:
         # The name of the drive is given to a whole one only; see `runtime/files.py`.
-        make_sketch_drive(partial).rename(folder)
+        make_sketch_drive(folder.parent / partial_name(folder.name)).rename(folder)
     except OSError as error:
         raise cache_error(error, folder) from error
-    except TailwireError as error:
-        if isinstance(error.__cause__, OSError):
-            raise cache_error(error.__cause__, folder) from error
-        raise
     finally:
+        _remove_leftovers(folder.parent)
+
+
+def _remove_leftovers(drives: Path) -> None:
+    for partial in drives.glob(f"{PARTIAL_PREFIX}*"):
         shutil.rmtree(partial, ignore_errors=True)
 
 

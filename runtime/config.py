@@ -54,7 +54,8 @@ def read_config(path: Path | None, **overrides: object) -> RuntimeConfig:
     if path is not None:
         try:
             loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+            # ValueError: no UTF-8, or a date or number that YAML recognises and Python has not.
             raise ConfigError(
                 f"the configuration cannot be read: {error}",
                 field=str(path),

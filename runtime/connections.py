@@ -13,10 +13,10 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .engine import Engine
-from .errors import PackError
+from .errors import ConfigError, PackError
 from .kv_prefix import KvPrefix
 from .language_model import HeadState
 from .model_config import LanguageModelConfig
@@ -51,6 +51,12 @@ class ConnectionSpec(BaseModel):
     heads: int = Field(default=4, gt=0)
     file: str = "connection.safetensors"
 
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ConnectionSpec:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
+
     @property
     def blocks_out(self) -> int:
         """How many sets of keys and values the weights make."""
@@ -58,7 +64,7 @@ class ConnectionSpec(BaseModel):
 
 
 class ModelSizes(Protocol):
-    """The sizes of a language model that a connection depends on."""
+    """The sizes of a language model that the weights of a connection depend on."""
 
     @property
     def hidden_size(self) -> int: ...
@@ -180,19 +186,18 @@ class Connection:
             for name, w in weights.items()
             if name.startswith("gate.")
         }
-        fixed = {"summary", "question.w", "question.b", "question.norm", "key.w", "key.b"}
-        fixed |= {"value.w", "value.b", "final.norm.w", "final.norm.b"}
+        out = spec.blocks_out * config.num_kv_heads * config.head_dim
         self._transformer = {
-            name: w
-            for name, w in weights.items()
-            if spec.kind == "conditioned" and (name in fixed or name.startswith("layer"))
+            name: weights[name]
+            for name in _transformer_shapes(spec, config.hidden_size, out)
+            if spec.kind == "conditioned" and not name.startswith("gate.")
         }
 
     def with_weights(self, weights: Mapping[str, Float]) -> Connection:
         """The same connection with other weights, e.g. after adaptation.
 
         Raises:
-            PackError: a weight is missing, unknown, of another shape, or not finite.
+            PackError: a weight is missing, unknown, of another shape, not float32, or not finite.
         """
         check_weights(weights, {name: w.shape for name, w in self.weights.items()}, "connection")
         return Connection(self.spec, self._config, self._engine, weights)
@@ -240,7 +245,16 @@ class Connection:
 
         Returns:
             One prefix for all questions, or one per question, or None without sensors.
+
+        Raises:
+            ConfigError: the depth does not fit, or a question lacks the states of the deepest.
         """
+        if not 0 < tail_blocks <= self.spec.tail_blocks:
+            raise ConfigError(
+                f"tail depth {tail_blocks} does not fit the connection",
+                field="tail",
+                remedy=f"give 1 to {self.spec.tail_blocks}",
+            )
         if not sensors:
             return None
         last = self._config.num_blocks
@@ -262,6 +276,13 @@ class Connection:
         self, sensors: Sequence[SensorRows], heads: Sequence[HeadState], blocks: tuple[int, ...]
     ) -> list[KvPrefix]:
         boundary = self._config.num_blocks - self.spec.tail_blocks
+        if any(boundary not in head.states for head in heads):
+            raise ConfigError(
+                f"a question has no states of block {boundary}, which the connection reads",
+                field="connection.tail_blocks",
+                remedy=f"encode it for depth {self.spec.tail_blocks}, with engines that have a "
+                "stage beginning there",
+            )
         rows = np.concatenate([sensor.keys for sensor in sensors])
         states = [head.states[boundary][0][0] for head in heads]
         longest = max(len(state) for state in states)
@@ -299,7 +320,7 @@ def check_weights(
     """Refuse weights that do not fit.
 
     Raises:
-        PackError: a weight is missing, unknown, of another shape, or not finite.
+        PackError: a weight is missing, unknown, of another shape, not float32, or not finite.
     """
     missing, unknown = (
         sorted(shapes.keys() - weights.keys()),
@@ -318,6 +339,12 @@ def check_weights(
                 field=f"{field}: {name}",
                 remedy="the weights belong to another connection; make the pack again",
             )
+        if weights[name].dtype != np.float32:
+            raise PackError(
+                f"dtype {weights[name].dtype} where float32 is needed",
+                field=f"{field}: {name}",
+                remedy="convert the weights",
+            )
         if not np.isfinite(weights[name]).all():
             raise PackError(
                 "the weights are not finite",
@@ -327,4 +354,5 @@ def check_weights(
 
 
 def _sigmoid(x: Float) -> Float:
-    return (1.0 / (1.0 + np.exp(-x))).astype(np.float32)
+    # By tanh, which does not overflow.
+    return (0.5 * (1.0 + np.tanh(0.5 * x))).astype(np.float32)

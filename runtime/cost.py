@@ -137,9 +137,9 @@ class LanguageModelCost:
         wanted = self.config.vocab_size if tokens is None else tokens
         return linear_flops(rows, self.config.embedding_size, wanted)
 
-    def weight_bytes(self) -> int:
+    def weight_bytes(self, precision: Precision) -> int:
         """Bytes of all block matrices."""
-        return round(self.config.num_blocks * self.block_weights() * WEIGHT_BYTES[self.precision])
+        return round(self.config.num_blocks * self.block_weights() * WEIGHT_BYTES[precision])
 
 
 @dataclass(frozen=True)

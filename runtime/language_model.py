@@ -20,7 +20,7 @@ from .errors import ConfigError, EngineError
 from .kv_prefix import KvPrefix, join_rows
 from .model_config import LanguageModelConfig
 from .model_manifest import BlockGroup, read_manifest
-from .packing import PackedLayout, pack_lengths, packed_bias
+from .packing import MASKED, PackedLayout, pack_lengths, packed_bias
 from .vocabulary import VocabularyTable
 
 Float = NDArray[np.float32]
@@ -285,7 +285,10 @@ class LanguageModel:
         Returns:
             `residual` and `qkv`, or `final` from the last group; `key_<block>`, `value_<block>`.
         """
-        total = past[group.start][0].shape[2] + layout.tokens
+        rows = past[group.start][0].shape[2]
+        if rows == 0 and self.config.position == "rope" and not _is_run(layout.position_ids[0]):
+            return self._run_behind_masked_row(group, engine, residual, qkv, layout, bias)
+        total = rows + layout.tokens
         inputs: dict[str, NDArray[np.generic]] = {
             "residual_in": residual,
             "qkv_in": qkv,
@@ -300,6 +303,36 @@ class LanguageModel:
             inputs[f"past_key_{block}"], inputs[f"past_value_{block}"] = past[block]
             inputs[f"bias_{block}"] = bias[block]
         return engine.run(inputs)  # pyright: ignore[reportReturnType] - all outputs are float32
+
+    def _run_behind_masked_row(
+        self,
+        group: BlockGroup,
+        engine: Engine,
+        residual: Float,
+        qkv: Float,
+        layout: PackedLayout,
+        bias: Mapping[int, Float],
+    ) -> dict[str, Float]:
+        """Run packed texts that have nothing in front of them.
+
+        Without past rows, ONNX Runtime's attention takes only the first position id and counts
+        on; a masked row in front makes it read them all.
+        """
+        row = np.zeros((1, self.config.num_kv_heads, 1, self.config.head_dim), dtype=np.float32)
+        masked = {
+            block: np.concatenate([np.full_like(b[..., :1], MASKED), b], axis=-1)
+            for block, b in bias.items()
+        }
+        past = dict.fromkeys(bias, (row, row))
+        outputs = self.run_group(group, engine, residual, qkv, layout, past, masked)
+        for name, values in outputs.items():
+            if name.startswith(("key_", "value_")):
+                outputs[name] = values[:, :, 1:]
+        return outputs
+
+
+def _is_run(positions: NDArray[np.int64]) -> bool:
+    return bool((np.diff(positions) == 1).all())
 
 
 def group_caches(group: BlockGroup, outputs: Mapping[str, Float]) -> dict[int, KeyValue]:

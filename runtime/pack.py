@@ -25,6 +25,9 @@ from .model_config import LanguageModelConfig
 
 MANIFEST_NAME = "pack.yaml"
 
+#: Has a gate like a modality, see `connections.weight_shapes`.
+_SUMMARY = "summary"
+
 
 class BaseModelSpec(BaseModel):
     """The language model that a pack was made for."""
@@ -32,10 +35,10 @@ class BaseModelSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    hidden_size: int
-    num_blocks: int
-    num_kv_heads: int
-    head_dim: int
+    hidden_size: int = Field(gt=0)
+    num_blocks: int = Field(gt=0)
+    num_kv_heads: int = Field(gt=0)
+    head_dim: int = Field(gt=0)
 
 
 class PromptSpec(BaseModel):
@@ -118,11 +121,23 @@ class PackManifest(BaseModel):
         for sensor in self.sensors:
             if sensor.encoder not in self.encoders:
                 raise ValueError(f"sensor {sensor.name} names no encoder of the pack")
+        if len(self.sensor_encoders) != len(self.sensors):
+            raise ValueError("sensors has a name twice")
+        if _SUMMARY in self.encoders:
+            raise ValueError(f"encoders has '{_SUMMARY}', which names a row of the connection")
         needed = {spec.file for spec in self.encoders.values()} | {self.connection.file}
         if needed - self.files.keys():
             raise ValueError(f"files lacks {sorted(needed - self.files.keys())}")
+        if self.files[self.connection.file].registry is not None:
+            raise ValueError("files has the connection in the registry, it must lie in the pack")
+        return self
+
+    @model_validator(mode="after")
+    def _depths_fit(self) -> PackManifest:
         if self.tail_blocks > self.connection.tail_blocks:
             raise ValueError("tail_blocks is deeper than the connection")
+        if self.connection.tail_blocks > self.base_model.num_blocks:
+            raise ValueError("connection.tail_blocks is deeper than base_model.num_blocks")
         return self
 
     @property
@@ -185,7 +200,8 @@ def read_manifest(folder: Path) -> PackManifest:
     path = folder / MANIFEST_NAME
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: no UTF-8, or a date or number that YAML recognises and Python has not.
         raise PackError(
             f"the manifest cannot be read: {error}",
             field=str(path),

@@ -1,7 +1,7 @@
 """From frames to sensor rows: decodes, encodes and remembers, one entry per sensor.
 
 A frame is encoded once, however many questions and steps use it. A frame that cannot be used is
-reported with its reason and never stops the others.
+tried once, reported with its reason, and never stops the others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .connections import Connection, SensorRows
 from .encoders import Encoder
-from .errors import SensorError
+from .errors import EngineError, SensorError
 from .frames import SensorFrame
 from .metrics import StageClock
 
@@ -52,6 +52,8 @@ class Perception:
         self._sensor_encoders = dict(sensor_encoders)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tailwire-prepare")
         self._tokens: dict[str, SensorTokens] = {}
+        self._refused: dict[str, tuple[SensorFrame, str]] = {}
+        self._bad_frames = dict.fromkeys(self._sensor_encoders, 0)
         self._rows: dict[str, tuple[SensorTokens, Connection, SensorRows]] = {}
 
     @property
@@ -79,10 +81,20 @@ class Perception:
         name = self._sensor_encoders[sensor]
         return name, self._encoders[name]
 
+    @property
+    def bad_frames(self) -> dict[str, int]:
+        """Frames per sensor that could not be used."""
+        return dict(self._bad_frames)
+
     def is_new(self, frame: SensorFrame) -> bool:
-        """Whether a frame differs from what was last encoded for its sensor."""
+        """Whether a frame has not been tried yet."""
         held = self._tokens.get(frame.sensor)
-        return held is None or held.frame is not frame
+        return (held is None or held.frame is not frame) and self.refusal(frame) is None
+
+    def refusal(self, frame: SensorFrame) -> str | None:
+        """Why this very frame could not be used, or None if it could or has not been tried."""
+        refused, reason = self._refused.get(frame.sensor, (None, None))
+        return reason if refused is frame else None
 
     def tokens(self, sensor: str) -> SensorTokens | None:
         """The newest tokens of a sensor."""
@@ -92,6 +104,7 @@ class Perception:
         """Drop all tokens, e.g. when time jumps back."""
         self._tokens.clear()
         self._rows.clear()
+        self._refused.clear()
 
     def encode(self, frames: Sequence[SensorFrame], clock: StageClock) -> dict[str, str]:
         """Encode frames, those of one encoder as one batch.
@@ -115,6 +128,10 @@ class Perception:
         for name, batch in batches.items():
             with clock.stage(f"encode {name}"):
                 dropped.update(self._encode_batch(name, batch))
+        for frame in frames:
+            if frame.sensor in dropped:
+                self._refused[frame.sensor] = (frame, dropped[frame.sensor])
+                self._bad_frames[frame.sensor] += 1
         return dropped
 
     def _prepare(self, frame: SensorFrame) -> Float | SensorError:
@@ -129,8 +146,10 @@ class Perception:
     ) -> dict[str, str]:
         encoder = self._encoders[name]
         try:
-            tokens = encoder.encode([prepared for _, prepared in batch])
-        except SensorError as error:
+            tokens = encoder.encode(
+                [prepared for _, prepared in batch], [frame.sensor for frame, _ in batch]
+            )
+        except (SensorError, EngineError) as error:
             if len(batch) == 1:
                 return {batch[0][0].sensor: str(error)}
             # One bad frame must not cost the others: find it by encoding one by one.
@@ -142,15 +161,19 @@ class Perception:
             self._tokens[frame.sensor] = SensorTokens(frame, made)
         return {}
 
+    def has_rows(self, sensor: str, connection: Connection) -> bool:
+        """Whether `rows` of a sensor are there already."""
+        held = self._rows.get(sensor)
+        return held is not None and held[0] is self._tokens.get(sensor) and held[1] is connection
+
     def rows(self, sensors: Sequence[str], connection: Connection) -> list[SensorRows]:
         """Rows of sensors that have tokens, computed once per tokens and connection."""
         return [self._rows_of(sensor, connection) for sensor in sensors]
 
     def _rows_of(self, sensor: str, connection: Connection) -> SensorRows:
+        if self.has_rows(sensor, connection):
+            return self._rows[sensor][2]
         tokens = self._tokens[sensor]
-        held = self._rows.get(sensor)
-        if held is not None and held[0] is tokens and held[1] is connection:
-            return held[2]
         rows = connection.prepare(sensor, self._sensor_encoders[sensor], tokens.tokens)
         self._rows[sensor] = (tokens, connection, rows)
         return rows

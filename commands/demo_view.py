@@ -1,0 +1,219 @@
+"""Draws the demo: a table that is redrawn on a terminal, one line per step elsewhere."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from ..runtime.errors import ConfigError
+from ..runtime.files import readable_bytes
+from ..runtime.metrics import peak_memory_bytes
+from .demo_record import DemoRecord, SensorState
+from .demo_script import Script
+
+WIDTH = 110
+
+_STYLES: dict[SensorState, str] = {
+    "on": "green",
+    "reused": "yellow",
+    "dropped": "red",
+    "off": "bright_black",
+}
+_MARKS: dict[SensorState, str] = {"on": "■", "reused": "▪", "dropped": "×", "off": "·"}
+_HISTORY = 25
+_STAGE_BAR = 16
+_CONFIDENCE_BAR = 18
+
+
+@dataclass(frozen=True)
+class DemoTitle:
+    """What does not change while the demo runs.
+
+    Attributes:
+        model: name of the language model.
+        precision: of the language model.
+        num_blocks: of the whole language model.
+        pack: name and version of the pack.
+        pack_trained: whether answers mean anything.
+        drive: what is driven.
+        steps: length of the demo.
+    """
+
+    model: str
+    precision: str
+    num_blocks: int
+    pack: str
+    pack_trained: bool
+    drive: str
+    steps: int
+
+    @property
+    def warning(self) -> str:
+        """Says that answers mean nothing, or nothing."""
+        if self.pack_trained:
+            return ""
+        return f"untrained pack ({self.pack}): answers mean nothing yet"
+
+
+def table(title: DemoTitle, script: Script, record: DemoRecord) -> RenderableType:
+    """The demo after its newest step."""
+    upper = Table.grid(padding=(0, 3), expand=True)
+    upper.add_column()
+    upper.add_column(justify="left", ratio=1)
+    upper.add_row(_sensors(record), _stages(record))
+    parts: list[RenderableType] = [
+        _phases(script, record),
+        Text(),
+        upper,
+        Text(),
+        _questions(record),
+        Text(),
+        _totals(title, record),
+        _trouble(record),
+    ]
+    if title.warning:
+        parts.insert(0, Text(title.warning, style="bold yellow"))
+    return Panel(
+        Group(*parts),
+        title=f"[bold]tailwire demo[/bold]  {title.model} {title.precision}  ·  {title.drive}",
+        subtitle=f"step {record.steps} of {title.steps}",
+        border_style="cyan",
+        box=box.ROUNDED,
+        padding=(0, 1),
+        width=None,
+    )
+
+
+def line(title: DemoTitle, script: Script, record: DemoRecord) -> str:
+    """The newest step in one line, for logs."""
+    states = ", ".join(
+        f"{count} {state}"
+        for state in ("on", "reused", "dropped", "off")
+        if (count := record.count(state))
+    )
+    answers = " | ".join(f"{answer.text} {answer.confidence:.2f}" for answer in record.answers)
+    phase = script.phases[script.place(record.steps - 1)].title
+    return (
+        f"step {record.steps:>2}/{title.steps}  {phase}: {states}  "
+        f"{record.frame_ms[-1]:.0f} ms  {record.answers[0].flops / 1e9:.1f} GFLOP  {answers}"
+    )
+
+
+def save_picture(path: Path, picture: RenderableType) -> None:
+    """Write a table as an SVG.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    console = Console(
+        record=True,
+        width=WIDTH,
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system="truecolor",
+        legacy_windows=False,
+    )
+    console.print(picture)
+    try:
+        path.write_text(console.export_svg(title="tailwire demo"), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"the picture cannot be written: {error.strerror}",
+            field=str(path),
+            remedy="name a file in a folder that can be written with --capture",
+        ) from error
+
+
+def _phases(script: Script, record: DemoRecord) -> Text:
+    now = script.place(record.steps - 1)
+    text = Text()
+    for place, phase in enumerate(script.phases):
+        style = "bold reverse cyan" if place == now else ("" if place < now else "bright_black")
+        text.append(f" {phase.title} ", style)
+        if place < len(script.phases) - 1:
+            text.append(" › ", "bright_black")
+    return text
+
+
+def _sensors(record: DemoRecord) -> Table:
+    grid = _plain_table()
+    grid.add_column("sensor", no_wrap=True)
+    grid.add_column("now", width=7, no_wrap=True)
+    grid.add_column("age ms", width=6, justify="right", no_wrap=True)
+    grid.add_column("steps", width=_HISTORY, no_wrap=True)
+    for name, sensor in record.sensors.items():
+        state = sensor.states[-1]
+        age = "" if sensor.age_ms is None else f"{sensor.age_ms:.0f}"
+        history = Text()
+        for past in sensor.states[-_HISTORY:]:
+            history.append(_MARKS[past], _STYLES[past])
+        grid.add_row(name, Text(state, _STYLES[state]), age, history)
+    return grid
+
+
+def _stages(record: DemoRecord) -> Table:
+    stages = record.answers[0].timings_ms
+    longest = max(stages.values(), default=1.0)
+    grid = _plain_table()
+    grid.add_column("stage", no_wrap=True)
+    grid.add_column("ms", width=6, justify="right", no_wrap=True)
+    grid.add_column("", width=_STAGE_BAR, no_wrap=True)
+    for stage, ms in stages.items():
+        grid.add_row(stage, f"{ms:.1f}", Text(_bar(ms / longest, _STAGE_BAR), "cyan"))
+    grid.add_row(Text("all", "bold"), Text(f"{record.frame_ms[-1]:.1f}", "bold"), "")
+    return grid
+
+
+def _questions(record: DemoRecord) -> Table:
+    grid = _plain_table(expand=True)
+    grid.add_column("standing question", ratio=1)
+    grid.add_column("answer", width=22)
+    grid.add_column("confidence", width=_CONFIDENCE_BAR + 6, no_wrap=True)
+    for answer in record.answers:
+        confidence = Text(f"{answer.confidence:.2f}  ")
+        confidence.append(_bar(answer.confidence, _CONFIDENCE_BAR), "magenta")
+        grid.add_row(answer.question, Text(answer.text, "bold"), confidence)
+    return grid
+
+
+def _totals(title: DemoTitle, record: DemoRecord) -> Text:
+    frame = record.answers[0]
+    facts = (
+        f"frame p50 {record.median_ms:.0f} ms",
+        f"{frame.flops / 1e9:.1f} GFLOP",
+        f"tail {frame.plan.tail_blocks} of {title.num_blocks} blocks",
+        f"late {record.late}",
+        f"dropped {record.dropped}",
+        f"peak RSS {readable_bytes(peak_memory_bytes())}",
+    )
+    return Text("  ·  ".join(facts))
+
+
+def _trouble(record: DemoRecord) -> Text:
+    # Always one line, so that the table does not jump.
+    reasons = [reason.partition(" Remedy: ")[0] for reason in record.answers[0].dropped.values()]
+    text = Text("; ".join(" ".join(reason.split()) for reason in reasons), "red")
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+def _plain_table(*, expand: bool = False) -> Table:
+    return Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        header_style="bright_black",
+        padding=(0, 1),
+        pad_edge=False,
+        expand=expand,
+    )
+
+
+def _bar(share: float, width: int) -> str:
+    return "━" * max(1, round(share * width)) if share > 0 else ""

@@ -1,0 +1,121 @@
+"""What a frame costs in all, put together from the formulas of its parts in `cost.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .answering import Reply
+from .cost import ConnectionCost, LanguageModelCost
+from .passes import split_passes
+from .scheduler import SensorAction
+
+
+@dataclass(frozen=True)
+class EncoderCost:
+    """Cost and output of one encoder.
+
+    Attributes:
+        flops: of one frame.
+        tokens: that it gives.
+        width: of a token.
+    """
+
+    flops: int
+    tokens: int
+    width: int
+
+
+@dataclass(frozen=True)
+class FrameCost:
+    """FLOPs of the frames of one runtime.
+
+    Attributes:
+        model: of the language model.
+        connection: of the connection.
+        encoders: of each sensor's encoder.
+    """
+
+    model: LanguageModelCost
+    connection: ConnectionCost
+    encoders: Mapping[str, EncoderCost]
+
+    def head(self, tokens: int, boundary: int) -> int:
+        """A question's head, which runs once."""
+        return self.model.head(tokens, boundary)
+
+    def look(
+        self,
+        actions: Mapping[str, SensorAction],
+        connected: Container[str],
+        boundary: int,
+        lengths: Sequence[int],
+    ) -> int:
+        """Encoders that run, the connection, and the tail up to the questions' last tokens.
+
+        Args:
+            actions: of the active sensors.
+            connected: sensors whose reused tokens the connection has prepared already.
+            boundary: first block of the tail.
+            lengths: tokens of each question.
+        """
+        total = 0
+        for sensor, action in actions.items():
+            encoder = self.encoders[sensor]
+            if action == "run":
+                total += encoder.flops
+            if action == "run" or sensor not in connected:
+                total += self.connection.prepare(encoder.tokens, encoder.width)
+        tokens = self._tokens(actions)
+        for part in split_passes(lengths):
+            batch = lengths[part]
+            rows = self.connection.packed_rows(tokens, len(batch))
+            total += self.connection.connect(tokens, batch)
+            total += self.model.tail(batch, boundary, rows)
+        return total
+
+    def answers(
+        self,
+        sensors: Iterable[str],
+        boundary: int,
+        lengths: Sequence[int],
+        replies: Sequence[Reply],
+    ) -> int:
+        """What decoding added: scores, and passes of answers of several tokens.
+
+        Args:
+            sensors: the active ones.
+            boundary: first block of the tail.
+            lengths: tokens of each question.
+            replies: to these questions.
+        """
+        tokens = self._tokens(sensors)
+        total = 0
+        for part in split_passes(lengths):
+            batch = lengths[part]
+            rows = self.connection.packed_rows(tokens, len(batch))
+            total += self._in_step(batch, boundary, rows, replies[part])
+        for length, reply in zip(lengths, replies, strict=True):
+            total += self.model.logits(reply.scored_full)
+            total += self.model.logits(1, reply.scored_rows)
+            if not reply.scored_full:
+                continue
+            for position in range(length, length + reply.passes):
+                rows = self.connection.rows(tokens)
+                total += self.model.decode_step(1, position + 1, boundary, rows)
+        return total
+
+    def _in_step(
+        self, lengths: Sequence[int], boundary: int, rows: int, replies: Sequence[Reply]
+    ) -> int:
+        """Passes of allowed answers, which all questions of a batch take together."""
+        passes = [reply.passes for reply in replies if not reply.scored_full]
+        keys, total = sum(lengths), 0
+        for step in range(max(passes, default=0)):
+            walking = sum(count > step for count in passes)
+            keys += walking
+            total += self.model.decode_step(walking, keys, boundary, rows)
+        return total
+
+    def _tokens(self, sensors: Iterable[str]) -> int:
+        return sum(self.encoders[sensor].tokens for sensor in sensors)

@@ -1,0 +1,116 @@
+"""What a frame knows before any question: which sensors it uses, how old, and why not the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .frames import SensorFrame
+from .metrics import StageClock
+from .perception import Perception
+from .plans import Plan, SensorUse
+from .scheduler import SensorAction
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The sensors behind the answers of one frame.
+
+    Attributes:
+        plan: what was decided.
+        uses: the sensors whose tokens are used, in the pack's order.
+        dropped: wanted sensors whose newest frame is not used, with the reason.
+        connected: sensors in use whose tokens the connection had prepared before this frame.
+    """
+
+    plan: Plan
+    uses: dict[str, SensorUse]
+    dropped: dict[str, str]
+    connected: frozenset[str]
+
+    @property
+    def stamp_ns(self) -> int | None:
+        """Of the oldest frame used."""
+        return min((use.stamp_ns for use in self.uses.values()), default=None)
+
+    @property
+    def actions(self) -> dict[str, SensorAction]:
+        """What was really done, where the plan's frame failed."""
+        return {sensor: "reuse" if use.reused else "run" for sensor, use in self.uses.items()}
+
+
+class Lookout:
+    """Finds out which frames and tokens are young enough, and encodes what a plan asks for."""
+
+    def __init__(
+        self, perception: Perception, held: Mapping[str, SensorFrame], max_age_ms: float
+    ) -> None:
+        """Look at what is held.
+
+        Args:
+            perception: encoders and their newest tokens.
+            held: the newest frame of each sensor.
+            max_age_ms: frames older than this, against the newest of all, are not used.
+        """
+        self._perception = perception
+        self._held = held
+        self._max_age_ms = max_age_ms
+        self._newest_ns = max((frame.stamp_ns for frame in held.values()), default=0)
+
+    def look(
+        self,
+        sensors: Sequence[str],
+        choose: Callable[[Mapping[str, bool]], Plan],
+        connected: Callable[[str], bool],
+        clock: StageClock,
+    ) -> Scene:
+        """Choose a plan and encode what it runs.
+
+        Args:
+            sensors: the wanted ones.
+            choose: makes a plan of the usable sensors; True where a frame waits to be encoded.
+            connected: whether the connection has prepared the tokens of a sensor already.
+            clock: gets the stages of the encoders.
+        """
+        dropped: dict[str, str] = {}
+        usable: dict[str, bool] = {}
+        for sensor in sensors:
+            reason = self._unusable(sensor)
+            if reason is None:
+                usable[sensor] = self._perception.is_new(self._held[sensor])
+                continue
+            dropped[sensor] = reason
+            if self._use(sensor, reused=True) is not None:
+                usable[sensor] = False
+        plan = choose(usable)
+        to_run = [self._held[sensor] for sensor, action in plan.sensors.items() if action == "run"]
+        dropped |= self._perception.encode(to_run, clock)
+        uses: dict[str, SensorUse] = {}
+        for sensor, action in plan.sensors.items():
+            # A frame that failed leaves the tokens of an earlier one, if that is young enough.
+            use = self._use(sensor, reused=action == "reuse" or sensor in dropped)
+            if use is not None:
+                uses[sensor] = use
+        return Scene(plan, uses, dropped, frozenset(filter(connected, uses)))
+
+    def _unusable(self, sensor: str) -> str | None:
+        """Why the newest frame of a sensor cannot be used, as far as is known before encoding."""
+        frame = self._held.get(sensor)
+        if frame is None:
+            return "it has sent no frame yet"
+        age_ms = self._age_ms(frame)
+        if age_ms > self._max_age_ms:
+            return f"its frame is {age_ms:.0f} ms old, allowed {self._max_age_ms:.0f}"
+        return self._perception.refusal(frame)
+
+    def _age_ms(self, frame: SensorFrame) -> float:
+        return (self._newest_ns - frame.stamp_ns) / 1e6
+
+    def _use(self, sensor: str, *, reused: bool) -> SensorUse | None:
+        tokens = self._perception.tokens(sensor)
+        if tokens is None:
+            return None
+        age_ms = self._age_ms(tokens.frame)
+        if age_ms > self._max_age_ms:
+            return None
+        return SensorUse(stamp_ns=tokens.frame.stamp_ns, age_ms=age_ms, reused=reused)
