@@ -69,7 +69,7 @@ def print_details(
 def print_json(
     answer: Answer, config: RuntimeConfig, drive: Drive, sample: Sample, load_ms: float
 ) -> None:
-    """Print all there is to know as one line of JSON: the fields of `Answer`, then those of the run."""
+    """Print one line of JSON: the fields of `Answer`, then those of the run."""
     run: dict[str, object] = {
         "dataroot": str(drive.data.dataroot),
         "version": drive.data.version,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -62,37 +63,60 @@ class DemoTitle:
         return f"untrained pack ({self.pack}): answers mean nothing yet"
 
 
-def table(title: DemoTitle, script: Script, record: DemoRecord) -> RenderableType:
-    """The demo after its newest step."""
-    upper = Table.grid(padding=(0, 3), expand=True)
-    upper.add_column()
-    upper.add_column(justify="left", ratio=1)
-    upper.add_row(_sensors(record), _stages(record))
-    parts: list[RenderableType] = [
-        _phases(script, record),
-        Text(),
-        upper,
-        Text(),
-        _questions(record),
-        Text(),
-        _totals(title, record),
-        _trouble(record),
-    ]
-    if title.warning:
-        parts.insert(0, Text(title.warning, style="bold yellow"))
-    return Panel(
-        Group(*parts),
-        title=f"[bold]tailwire demo[/bold]  {title.model} {title.precision}  ·  {title.drive}",
-        subtitle=f"step {record.steps} of {title.steps}",
-        border_style="cyan",
-        box=box.ROUNDED,
-        padding=(0, 1),
-        width=None,
-    )
+class Display:
+    """Shows the steps of a demo as they are taken; use it in a `with` block.
+
+    On a terminal a table is redrawn; elsewhere each step is a line.
+    """
+
+    def __init__(
+        self, title: DemoTitle, script: Script, record: DemoRecord, *, redraw: bool
+    ) -> None:
+        """Show nothing yet.
+
+        Args:
+            title: what does not change.
+            script: what happens to the sensors.
+            record: the steps; grows between two calls of `show`.
+            redraw: False writes lines even on a terminal.
+        """
+        self._title, self._script, self._record = title, script, record
+        self._console = Console(highlight=False)
+        fit = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._live = Live(console=self._console, auto_refresh=False) if redraw and fit else None
+
+    @property
+    def redraws(self) -> bool:
+        """Whether there is a table that is redrawn."""
+        return self._live is not None
+
+    def __enter__(self) -> Display:
+        if self._live is not None:
+            self._live.start()
+        else:
+            title = self._title
+            print(f"tailwire demo: {title.model} {title.precision}, {title.drive}")
+            if title.warning:
+                print(f"warning: {title.warning}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self) -> None:
+        """Show the newest step."""
+        if self._live is not None:
+            self._live.update(self.picture(min(WIDTH, self._console.width)), refresh=True)
+        else:
+            print(_line(self._title, self._script, self._record), flush=True)
+
+    def picture(self, width: int) -> RenderableType:
+        """The table after the newest step, `width` columns wide."""
+        return _table(self._title, self._script, self._record, width)
 
 
-def line(title: DemoTitle, script: Script, record: DemoRecord) -> str:
-    """The newest step in one line, for logs."""
+def _line(title: DemoTitle, script: Script, record: DemoRecord) -> str:
     states = ", ".join(
         f"{count} {state}"
         for state in ("on", "reused", "dropped", "off")
@@ -129,6 +153,31 @@ def save_picture(path: Path, picture: RenderableType) -> None:
             field=str(path),
             remedy="name a file in a folder that can be written with --capture",
         ) from error
+
+
+def _table(title: DemoTitle, script: Script, record: DemoRecord, width: int) -> RenderableType:
+    upper = Table.grid(padding=(0, 3), expand=True)
+    upper.add_column()
+    upper.add_column(ratio=1)
+    upper.add_row(_sensors(record), _stages(record))
+    warning = [Text(title.warning, style="bold yellow")] if title.warning else []
+    return Panel(
+        Group(
+            *warning,
+            _phases(script, record),
+            Text(),
+            upper,
+            Text(),
+            _questions(record),
+            Text(),
+            _totals(title, record),
+            _trouble(record),
+        ),
+        title=f"[bold]tailwire demo[/bold]  {title.model} {title.precision}  ·  {title.drive}",
+        subtitle=f"step {record.steps} of {title.steps}",
+        border_style="cyan",
+        width=width,
+    )
 
 
 def _phases(script: Script, record: DemoRecord) -> Text:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,9 +140,10 @@ class Playback:
             DataError: it has no keyframe.
         """
         self._drive = drive
+        self.title = drive.title
         self._samples = drive.first_scene()
         stamps = [sample.stamp_ns for sample in self._samples]
-        gaps = sorted(b - a for a, b in zip(stamps, stamps[1:], strict=False))
+        gaps = sorted(b - a for a, b in pairwise(stamps))
         #: Time between two keyframes.
         self.gap_ns = gaps[len(gaps) // 2] if gaps else _LONE_KEYFRAME_GAP_NS
         self._period_ns = stamps[-1] - stamps[0] + self.gap_ns

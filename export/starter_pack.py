@@ -73,9 +73,7 @@ def make_starter_pack(
         connection: shape of the connection, or None for the paper's plain one.
         seed: of all random weights.
     """
-    spec = connection or ConnectionSpec(
-        kind="plain", tail_blocks=min(22, model_config.num_blocks)
-    )
+    spec = connection or ConnectionSpec(kind="plain", tail_blocks=min(22, model_config.num_blocks))
     encoders = {
         "camera": EncoderSpec(
             modality="camera",

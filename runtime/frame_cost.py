@@ -40,10 +40,6 @@ class FrameCost:
     connection: ConnectionCost
     encoders: Mapping[str, EncoderCost]
 
-    def head(self, tokens: int, boundary: int) -> int:
-        """A question's head, which runs once."""
-        return self.model.head(tokens, boundary)
-
     def look(
         self,
         actions: Mapping[str, SensorAction],

@@ -64,11 +64,11 @@ class Question:
 
 
 def _check_answers(answers: Sequence[str]) -> None:
-    if not answers or any(not answer.strip() for answer in answers):
+    if isinstance(answers, str) or not answers or any(not answer.strip() for answer in answers):
         raise ConfigError(
-            f"allowed answers are {list(answers)}",
+            f"allowed answers are {answers!r}",
             field="answers",
-            remedy="give at least one, none empty; leave the list out for free text",
+            remedy="give a list of at least one, none empty; leave it out for free text",
         )
     if len(set(answers)) != len(answers):
         raise ConfigError(
@@ -111,6 +111,11 @@ class AnswerTrie:
             self._insert(answer, spell(answer))
         _end_inner_answers(self.root, end_token)
 
+    @property
+    def depth(self) -> int:
+        """Tokens of the longest answer."""
+        return _depth(self.root)
+
     def _insert(self, answer: str, tokens: Sequence[int]) -> None:
         node = self.root
         for token in tokens:
@@ -122,6 +127,10 @@ class AnswerTrie:
                 remedy="use answers that differ in more than spaces",
             )
         node.answer = answer
+
+
+def _depth(node: TrieNode) -> int:
+    return max((1 + _depth(child) for child in node.children.values()), default=0)
 
 
 def _end_inner_answers(node: TrieNode, end_token: int) -> None:

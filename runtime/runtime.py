@@ -11,26 +11,26 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from .answering import AskedQuestion, Reply, reply_to_all, stream_reply
+from .asking import Preparer, as_question
 from .connections import Connection
-from .cost import LanguageModelCost, connection_flops
+from .cost import ConnectionCost, LanguageModelCost
 from .decoding import TextPiece
-from .errors import ConfigError, SensorError
+from .errors import ConfigError, EngineError, SensorError
+from .frame_cost import EncoderCost, FrameCost
 from .frames import SensorFrame
 from .language_model import LanguageModel, TailResult
 from .metrics import StageClock
 from .pack import PackManifest
+from .passes import split_passes
 from .perception import Perception
-from .plans import Answer, Budget, Plan, SensorUse
-from .questions import AnswerTrie, Question
+from .plans import Answer, Budget, Plan
+from .questions import Question
+from .scene import Lookout, Scene
 from .scheduler import PlanRequest, Policy, SensorAction
 from .sensor_buffer import SensorBuffer
 
-#: Tokens of all questions of one tail pass. Attention between questions is computed and masked;
-#: with passes of this size it stays below a tenth of the linear layers.
-MAX_PACKED_TOKENS = 192
+Frames = Iterable[SensorFrame] | Mapping[str, SensorFrame]
 
 
 @dataclass
@@ -43,16 +43,6 @@ class RuntimeParts:
     connection: Connection
     policy: Policy
     encoder_flops: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """What a frame knows before any question: which sensors, how old, at what cost."""
-
-    plan: Plan
-    uses: dict[str, SensorUse]
-    dropped: dict[str, str]
-    stamp_ns: int | None
 
 
 class Runtime:
@@ -80,18 +70,25 @@ class Runtime:
             budget: limits per frame.
 
         Raises:
-            ConfigError: the depth does not fit the pack.
+            ConfigError: the depth does not fit the pack, or the age is not positive.
             SensorError: a sensor is unknown.
         """
+        if not max_age_ms > 0:
+            raise ConfigError(
+                f"max_age_ms is {max_age_ms}", field="max_age_ms", remedy="give a positive number"
+            )
         self._parts = parts
         self._lock = threading.RLock()
+        self._closed = False
         self._buffer = SensorBuffer(parts.perception.sensors)
         self._watched: dict[int, AskedQuestion] = {}
         self._ids = itertools.count(1)
-        self._cost = LanguageModelCost(parts.model.config)
+        self._preparer = Preparer(parts.model, parts.pack.prompt)
+        self._cost = _frame_cost(parts)
         self.max_age_ms = max_age_ms
         self.budget = budget or Budget()
-        self._tail_blocks = self._checked_depth(tail_blocks or parts.pack.tail_blocks)
+        depth = parts.pack.tail_blocks if tail_blocks is None else tail_blocks
+        self._tail_blocks = self._checked_depth(depth)
         self._sensors = self._checked_sensors(sensors)
 
     @property
@@ -120,8 +117,9 @@ class Runtime:
         return self._tail_blocks
 
     def close(self) -> None:
-        """Free all engines."""
+        """Free all engines; from then on questions raise EngineError."""
         with self._lock:
+            self._closed = True
             self._parts.perception.close()
             self._parts.connection.close()
             self._parts.model.close()
@@ -148,15 +146,43 @@ class Runtime:
             ConfigError: the depth does not fit the pack.
         """
         with self._lock:
-            self._tail_blocks = self._checked_depth(tail_blocks)
-            for key, asked in self._watched.items():
-                self._watched[key] = self._prepare(asked.question)
+            depth = self._checked_depth(tail_blocks)
+            boundary = self.model.boundary(depth)
+            # Only heads that end too early run again.
+            self._watched |= {
+                key: self._prepare(asked.question, depth)
+                for key, asked in self._watched.items()
+                if boundary not in asked.head.states
+            }
+            self._tail_blocks = depth
 
     def swap_connection(self, connection: Connection) -> Connection:
-        """Use other connection weights from the next frame; returns the old ones for roll-back."""
+        """Use other connection weights from the next frame.
+
+        Args:
+            connection: made by `Connection.with_weights`; both share one engine.
+
+        Returns:
+            The old one, for roll-back.
+
+        Raises:
+            ConfigError: the connection is of another shape.
+        """
         with self._lock:
-            old, self._parts.connection = self._parts.connection, connection
+            old = self._parts.connection
+            if connection.spec != old.spec or connection.weights.keys() != old.weights.keys():
+                raise ConfigError(
+                    "the connection is of another shape than the loaded one",
+                    field="connection",
+                    remedy="make it with with_weights() of the loaded one, or load another pack",
+                )
+            self._parts.connection = connection
             return old
+
+    @property
+    def connection(self) -> Connection:
+        """The connection in use."""
+        return self._parts.connection
 
     def watch(self, question: str | Question, answers: Sequence[str] | None = None) -> int:
         """Keep a standing question; its head runs now, once.
@@ -167,9 +193,13 @@ class Runtime:
 
         Returns:
             A number for `unwatch`.
+
+        Raises:
+            ConfigError: the question is too long, or its answers cannot be told apart.
         """
-        asked = self._prepare(_as_question(question, answers))
+        wanted = as_question(question, answers)
         with self._lock:
+            asked = self._prepare(wanted, self._tail_blocks)
             key = next(self._ids)
             self._watched[key] = asked
             return key
@@ -194,8 +224,13 @@ class Runtime:
 
     @property
     def late_frames(self) -> dict[str, int]:
-        """Late frames per sensor since the start."""
+        """Frames per sensor that came after a newer one, since the start."""
         return self._buffer.dropped
+
+    @property
+    def bad_frames(self) -> dict[str, int]:
+        """Frames per sensor that could not be used (truncated, empty, ...), since the start."""
+        return self._parts.perception.bad_frames
 
     def forget_frames(self) -> None:
         """Drop all frames and tokens, e.g. when time jumps back or a new drive starts."""
@@ -203,7 +238,7 @@ class Runtime:
             self._buffer.forget()
             self._parts.perception.forget()
 
-    def step(self, frames: Iterable[SensorFrame] | Mapping[str, SensorFrame] = ()) -> list[Answer]:
+    def step(self, frames: Frames = ()) -> list[Answer]:
         """Answer all standing questions from the newest frames.
 
         Args:
@@ -213,119 +248,120 @@ class Runtime:
             One answer per standing question, in the order of `watch`.
 
         Raises:
+            SensorError: a frame is of an unknown sensor.
             BudgetError: no plan fits the budget.
         """
         self._take(frames)
         with self._lock:
-            return self._answer(list(self._watched.values()))
+            return self._answer(list(self._watched.values()), StageClock())
 
     def ask(
         self,
-        frames: Iterable[SensorFrame] | Mapping[str, SensorFrame],
+        frames: Frames,
         question: str | Question,
         answers: Sequence[str] | None = None,
     ) -> Answer:
-        """Answer one question from the newest frames; see `step`."""
-        asked = self._prepare(_as_question(question, answers))
-        self._take(frames)
-        with self._lock:
-            return self._answer([asked])[0]
+        """Answer one question from the newest frames; see `step` and `watch`.
 
-    def stream(
-        self, frames: Iterable[SensorFrame] | Mapping[str, SensorFrame], question: str | Question
-    ) -> Iterator[TextPiece | Answer]:
-        """Answer in free text, piece by piece; the last item is the whole `Answer`."""
-        asked = self._prepare(_as_question(question, None))
+        Its head runs now, so the answer's time and FLOPs have it in them.
+        """
+        wanted = as_question(question, answers)
         self._take(frames)
         with self._lock:
             clock = StageClock()
-            scene = self._look([asked], clock)
-            result = self._tail([asked], scene, clock)
-            reply = yield from stream_reply(self.model, result, 0, asked)
-            yield self._finish([asked], [reply], scene, clock)[0]
+            asked, flops = self._head(wanted, clock)
+            return self._answer([asked], clock, flops)[0]
 
-    def _take(self, frames: Iterable[SensorFrame] | Mapping[str, SensorFrame]) -> None:
+    def stream(self, frames: Frames, question: str | Question) -> Iterator[TextPiece | Answer]:
+        """Answer in free text, piece by piece; the last item is the whole `Answer`.
+
+        Other calls may come between two pieces, also from other threads; they change nothing in
+        this answer.
+
+        Raises:
+            ConfigError: the question has allowed answers.
+        """
+        wanted = as_question(question)
+        if wanted.answers is not None:
+            raise ConfigError("only free text can be streamed", field="answers", remedy="use ask()")
+        self._take(frames)
+        with self._lock:
+            clock = StageClock()
+            asked, flops = self._head(wanted, clock)
+            scene = self._look([asked], clock)
+            pieces = stream_reply(self.model, self._tail([asked], scene, clock), 0, asked)
+        # The lock is not held while the caller has a piece: it may never come back for the next.
+        while True:
+            with self._lock, clock.stage("decode"):
+                self._check_open()
+                try:
+                    piece = next(pieces)
+                except StopIteration as end:
+                    reply: Reply = end.value
+                    break
+            yield piece
+        yield self._finish([asked], [reply], scene, clock, flops)[0]
+
+    def _take(self, frames: Frames) -> None:
         for frame in frames.values() if isinstance(frames, Mapping) else frames:
             self._buffer.push(frame)
 
-    def _prepare(self, question: Question) -> AskedQuestion:
-        parts = self._parts
-        tokens = parts.model.tokenizer.encode(parts.pack.prompt.render(question.text)).ids
-        depths = {self._tail_blocks, parts.pack.connection.tail_blocks}
-        head = parts.model.encode(tokens, sorted(depths))
-        trie = None
-        if question.answers is not None:
-            trie = AnswerTrie(question.answers, self._spell, self._end_token())
-        return AskedQuestion(question, head, trie)
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError("the runtime is closed", field="runtime", remedy="open another one")
 
-    def _spell(self, answer: str) -> Sequence[int]:
-        parts = self._parts
-        text = parts.pack.prompt.answer_prefix + answer
-        return parts.model.tokenizer.encode(text, add_special_tokens=False).ids
+    def _prepare(self, question: Question, depth: int) -> AskedQuestion:
+        self._check_open()
+        # Conditioned connections read the states at the deepest boundary, whatever the depth.
+        return self._preparer.prepare(question, (depth, self._parts.connection.spec.tail_blocks))
 
-    def _end_token(self) -> int:
-        ends = self.model.config.eos_token_ids
-        if not ends:
-            raise ConfigError(
-                "the language model names no end-of-text token",
-                field="eos_token_id",
-                remedy="add it to the model's configuration",
-            )
-        return ends[0]
+    def _head(self, question: Question, clock: StageClock) -> tuple[AskedQuestion, int]:
+        """A question that is asked once, and the FLOPs of its head."""
+        with clock.stage("head"):
+            asked = self._prepare(question, self._tail_blocks)
+        boundary = max(asked.head.states)
+        return asked, self._cost.model.head(len(asked.head.token_ids), boundary)
 
-    def _answer(self, asked: Sequence[AskedQuestion]) -> list[Answer]:
+    def _answer(
+        self, asked: Sequence[AskedQuestion], clock: StageClock, flops: int = 0
+    ) -> list[Answer]:
+        self._check_open()
         if not asked:
             return []
-        clock = StageClock()
         scene = self._look(asked, clock)
         replies: list[Reply] = []
-        for chunk in _chunks(asked):
-            result = self._tail(chunk, scene, clock)
+        for part in split_passes(_lengths(asked)):
+            result = self._tail(asked[part], scene, clock)
             with clock.stage("decode"):
-                replies += reply_to_all(self.model, result, chunk)
-        return self._finish(asked, replies, scene, clock)
+                replies += reply_to_all(self.model, result, asked[part])
+        return self._finish(asked, replies, scene, clock, flops)
 
-    def _look(self, asked: Sequence[AskedQuestion], clock: StageClock) -> _Scene:
+    def _look(self, asked: Sequence[AskedQuestion], clock: StageClock) -> Scene:
         """Choose a plan and encode what it runs."""
-        perception = self._parts.perception
-        held = self._buffer.snapshot()
-        newest_ns = max((frame.stamp_ns for frame in held.values()), default=0)
-        wanted = {sensor: held[sensor] for sensor in self._sensors if sensor in held}
-        dropped = {s: "it has sent no frame yet" for s in self._sensors if s not in held}
-        for sensor, frame in list(wanted.items()):
-            age_ms = (newest_ns - frame.stamp_ns) / 1e6
-            if age_ms > self.max_age_ms:
-                dropped[sensor] = f"its frame is {age_ms:.0f} ms old, allowed {self.max_age_ms:.0f}"
-                del wanted[sensor]
-        lengths = [len(one.head.token_ids) for one in asked]
-        plan = self._parts.policy.choose(
-            PlanRequest(
-                sensors={s: perception.is_new(frame) for s, frame in wanted.items()},
-                tail_blocks=self._tail_blocks,
-                precision=self.model.manifest.precision,
-                budget=self.budget,
-                flops=lambda actions, depth: self._flops(actions, depth, lengths),
-            )
-        )
-        to_run = [wanted[sensor] for sensor, action in plan.sensors.items() if action == "run"]
-        dropped |= perception.encode(to_run, clock)
-        uses: dict[str, SensorUse] = {}
-        for sensor in plan.sensors:
-            tokens = perception.tokens(sensor)
-            # A frame that failed leaves the tokens of an earlier one, if that is young enough.
-            if tokens is None:
-                continue
-            age_ms = (newest_ns - tokens.frame.stamp_ns) / 1e6
-            if age_ms <= self.max_age_ms:
-                uses[sensor] = SensorUse(
-                    stamp_ns=tokens.frame.stamp_ns,
-                    age_ms=age_ms,
-                    reused=plan.sensors[sensor] == "reuse" or sensor in dropped,
-                )
-        stamp = min((use.stamp_ns for use in uses.values()), default=None)
-        return _Scene(plan, uses, dropped, stamp)
+        parts, lengths = self._parts, _lengths(asked)
 
-    def _tail(self, asked: Sequence[AskedQuestion], scene: _Scene, clock: StageClock) -> TailResult:
+        def connected(sensor: str) -> bool:
+            return parts.perception.has_rows(sensor, parts.connection)
+
+        def flops(actions: Mapping[str, SensorAction], depth: int) -> int:
+            known = frozenset(filter(connected, actions))
+            return self._cost.look(actions, known, self.model.boundary(depth), lengths)
+
+        def choose(usable: Mapping[str, bool]) -> Plan:
+            return parts.policy.choose(
+                PlanRequest(
+                    sensors=usable,
+                    tail_blocks=self._tail_blocks,
+                    precision=self.model.manifest.precision,
+                    budget=self.budget,
+                    flops=flops,
+                )
+            )
+
+        lookout = Lookout(parts.perception, self._buffer.snapshot(), self.max_age_ms)
+        return lookout.look(self._sensors, choose, connected, clock)
+
+    def _tail(self, asked: Sequence[AskedQuestion], scene: Scene, clock: StageClock) -> TailResult:
         parts = self._parts
         heads = [one.head for one in asked]
         with clock.stage("connect"):
@@ -338,19 +374,13 @@ class Runtime:
         self,
         asked: Sequence[AskedQuestion],
         replies: Sequence[Reply],
-        scene: _Scene,
+        scene: Scene,
         clock: StageClock,
+        flops: int,
     ) -> list[Answer]:
-        used: dict[str, SensorAction] = {
-            sensor: "reuse" if use.reused else "run" for sensor, use in scene.uses.items()
-        }
-        flops = self._flops(
-            used, scene.plan.tail_blocks, [len(one.head.token_ids) for one in asked]
-        )
-        for one, reply in zip(asked, replies, strict=True):
-            keys = len(one.head.token_ids) + reply.passes
-            flops += reply.passes * self._cost.decode_step(keys)
-            flops += self._cost.logits(reply.scored_full) + self._cost.logits(1, reply.scored_rows)
+        boundary, lengths = self.model.boundary(scene.plan.tail_blocks), _lengths(asked)
+        flops += self._cost.look(scene.actions, scene.connected, boundary, lengths)
+        flops += self._cost.answers(scene.uses, boundary, lengths, replies)
         return [
             Answer(
                 question=one.question.text,
@@ -367,27 +397,6 @@ class Runtime:
             )
             for one, reply in zip(asked, replies, strict=True)
         ]
-
-    def _flops(
-        self, actions: Mapping[str, SensorAction], tail_blocks: int, lengths: Sequence[int]
-    ) -> int:
-        """Counted operations of a frame: encoders that run, connection, tail."""
-        parts = self._parts
-        total, shapes = 0, []
-        for sensor, action in actions.items():
-            name, encoder = parts.perception.encoder_of(sensor)
-            shapes.append((encoder.spec.tokens, encoder.spec.width))
-            total += parts.encoder_flops[name] if action == "run" else 0
-        spec = parts.connection.spec
-        rows = sum(tokens for tokens, _ in shapes)
-        if spec.kind == "conditioned" and shapes:
-            rows = len(lengths) * (1 + rows)
-        total += connection_flops(spec, parts.model.config, shapes, lengths)
-        boundary = parts.model.boundary(tail_blocks)
-        for chunk in _chunk_lengths(lengths):
-            share = rows * len(chunk) // len(lengths) if spec.kind == "conditioned" else rows
-            total += self._cost.tail(chunk, boundary, share)
-        return total
 
     def _checked_depth(self, tail_blocks: int) -> int:
         deepest = self._parts.connection.spec.tail_blocks
@@ -414,24 +423,19 @@ class Runtime:
         return tuple(sensor for sensor in known if sensor in sensors)
 
 
-def _as_question(question: str | Question, answers: Sequence[str] | None) -> Question:
-    if isinstance(question, Question):
-        return question
-    return Question(question, None if answers is None else tuple(answers))
+def _lengths(asked: Sequence[AskedQuestion]) -> list[int]:
+    return [len(one.head.token_ids) for one in asked]
 
 
-def _chunk_lengths(lengths: Sequence[int]) -> list[list[int]]:
-    chunks: list[list[int]] = []
-    for length in lengths:
-        if chunks and sum(chunks[-1]) + length <= MAX_PACKED_TOKENS:
-            chunks[-1].append(length)
-        else:
-            chunks.append([length])
-    return chunks
-
-
-def _chunks(asked: Sequence[AskedQuestion]) -> Iterator[Sequence[AskedQuestion]]:
-    sizes = [len(chunk) for chunk in _chunk_lengths([len(one.head.token_ids) for one in asked])]
-    ends = np.cumsum(sizes)
-    for end, size in zip(ends, sizes, strict=True):
-        yield asked[end - size : end]
+def _frame_cost(parts: RuntimeParts) -> FrameCost:
+    encoders: dict[str, EncoderCost] = {}
+    for sensor in parts.perception.sensors:
+        name, encoder = parts.perception.encoder_of(sensor)
+        spec = encoder.spec
+        encoders[sensor] = EncoderCost(parts.encoder_flops[name], spec.tokens, spec.width)
+    config, precision = parts.model.config, parts.model.manifest.precision
+    return FrameCost(
+        LanguageModelCost(config, precision),
+        ConnectionCost(parts.connection.spec, config),
+        encoders,
+    )

@@ -59,10 +59,11 @@ class FixedPolicy:
         limit = request.budget.flops
         if limit is not None and flops > limit:
             cheapest = request.flops({}, request.tail_blocks)
+            step = "switch sensors off" if cheapest <= limit else "ask less or raise the budget"
             raise BudgetError(
                 f"the plan needs {flops:,} FLOPs, the budget allows {limit:,}",
                 field="budget.flops",
-                remedy=f"switch sensors off; without any, a frame costs {cheapest:,} FLOPs",
+                remedy=f"{step}; the cheapest plan, without any sensor, costs {cheapest:,} FLOPs",
             )
         return Plan(
             sensors=actions,
