@@ -26,8 +26,9 @@ from .runtime.language_model import LanguageModel
 from .runtime.model_config import LanguageModelConfig, Precision
 from .runtime.model_registry import ModelRegistry
 from .runtime.pack import Pack, check_base_model, load_pack
+from .runtime.parts import RuntimeParts
 from .runtime.perception import Perception
-from .runtime.runtime import Runtime, RuntimeParts
+from .runtime.runtime import Runtime
 from .runtime.scheduler import FixedPolicy
 
 Progress = Callable[[str], None]

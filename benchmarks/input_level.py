@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.language_model import Float, KeyValue, LanguageModel, group_caches
+from ..runtime.head_state import Float, KeyValue
+from ..runtime.language_model import LanguageModel, group_caches
 from ..runtime.packing import PackedLayout, Rows, attention_bias
 
 #: Owner of rows that all questions may see.
@@ -54,9 +55,7 @@ class InputLevelModel:
         ids = np.concatenate([np.asarray(question, dtype=np.int64) for question in questions])
         tokens = _Tokens(
             np.concatenate([sensor, self._model.embedding.rows(ids)]),
-            np.concatenate(
-                [np.full(rows, _SHARED), np.repeat(np.arange(len(questions)), lengths)]
-            ),
+            np.concatenate([np.full(rows, _SHARED), np.repeat(np.arange(len(questions)), lengths)]),
             np.concatenate([np.arange(rows), *(rows + np.arange(n) for n in lengths)]),
         )
         last = rows + np.cumsum(lengths) - 1

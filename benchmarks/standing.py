@@ -62,9 +62,7 @@ def bench_standing(
         rng.standard_normal(shape).astype(np.float32),
         rng.standard_normal(shape).astype(np.float32),
     )
-    sensor = (
-        rng.standard_normal((sensor_tokens, config.embedding_size)).astype(np.float32) * 0.1
-    )
+    sensor = rng.standard_normal((sensor_tokens, config.embedding_size)).astype(np.float32) * 0.1
     heads = [model.encode(text, [tail_blocks]) for text in texts]
     baseline = InputLevelModel(model)
     cached = baseline.cache_text([text[:-1] for text in texts])

@@ -38,9 +38,12 @@ class Script:
         lidars = tuple(name for name in everything if modalities[name] == "lidar")
         phases = [Phase("all sensors", everything)]
         if cameras and lidars:
-            phases += [Phase("LiDAR off", cameras), Phase("cameras off, LiDAR on", lidars)]
+            phases.append(Phase("LiDAR off", cameras))
         if cameras:
-            phases += [Phase(f"{cameras[0]} breaks", everything, broken=cameras[0])]
+            # While cameras were on just before, so that its last tokens are seen to be reused.
+            phases.append(Phase(f"{cameras[0]} breaks", everything, broken=cameras[0]))
+        if cameras and lidars:
+            phases.append(Phase("only LiDAR", lidars))
         self.phases = (*phases, Phase("all back", everything))
         self._steps = max(steps, len(self.phases))
 

@@ -7,7 +7,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from .decoding import TextPiece, choose_answers, stream_answer
-from .language_model import HeadState, LanguageModel, TailResult
+from .head_state import HeadState
+from .language_model import LanguageModel, TailResult
 from .questions import AnswerTrie, Question
 
 

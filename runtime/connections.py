@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .engine import Engine
 from .errors import ConfigError, PackError
+from .head_state import HeadState
 from .kv_prefix import KvPrefix
-from .language_model import HeadState
 from .model_config import LanguageModelConfig
 from .packing import MASKED
 
@@ -218,6 +218,7 @@ class Connection:
         x = tokens + weights[f"sensor.{sensor}"]
         if self.spec.kind == "conditioned":
             rows = x @ weights[f"{modality}.in.w"] + weights[f"{modality}.in.b"]
+            rows = rows.astype(np.float32, copy=False)
             return SensorRows(modality, rows, rows)
         inputs: dict[str, NDArray[np.generic]] = {"tokens": x}
         for side in ("key", "value"):

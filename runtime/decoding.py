@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .language_model import Float, LanguageModel, TailResult
+from .head_state import Float
+from .language_model import LanguageModel, TailResult
 from .packed_cache import PackedCache
 from .questions import AnswerTrie, TrieNode
 from .text_cache import TextCache

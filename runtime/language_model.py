@@ -17,36 +17,12 @@ from tokenizers import Tokenizer
 
 from .engine import Engine, EngineLoader
 from .errors import ConfigError, EngineError
+from .head_state import Float, HeadState, KeyValue, PackedHeadsCache
 from .kv_prefix import KvPrefix, join_rows
 from .model_config import LanguageModelConfig
 from .model_manifest import BlockGroup, read_manifest
 from .packing import MASKED, PackedLayout, pack_lengths, packed_bias
 from .vocabulary import VocabularyTable
-
-Float = NDArray[np.float32]
-KeyValue = tuple[Float, Float]
-
-
-@dataclass(frozen=True)
-class HeadState:
-    """A question after the head: all that later frames need of it.
-
-    Attributes:
-        token_ids: int64 `[tokens]`.
-        states: by boundary block, the residual stream `[1, tokens, hidden_size]` and the packed
-            projections `[1, tokens, qkv_size]` that enter that block.
-        cache: by block below the highest boundary, keys and values `[1, kv_heads, tokens, head_dim]`.
-    """
-
-    token_ids: NDArray[np.int64]
-    states: Mapping[int, KeyValue]
-    cache: Mapping[int, KeyValue]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held for this question."""
-        pairs = (*self.states.values(), *self.cache.values())
-        return sum(a.nbytes + b.nbytes for a, b in pairs)
 
 
 @dataclass(frozen=True)
@@ -61,7 +37,8 @@ class TailResult:
         prefix: the joined prefix, or None.
         prefix_owner: int64 `[rows]`, the question that a prefix row belongs to, -1 for all.
         boundary: first block that was computed.
-        cache: by block from `boundary` on, keys and values `[1, kv_heads, rows + tokens, head_dim]`.
+        cache: by block from `boundary` on, keys and values
+            `[1, kv_heads, rows + tokens, head_dim]`.
     """
 
     final: Float
@@ -105,6 +82,7 @@ class LanguageModel:
         self.embed = self._load(self.manifest.embed_file)
         self.groups = [(group, self._load(group.file)) for group in self.manifest.groups]
         self._logits: Engine | None = None
+        self._packed = PackedHeadsCache()
 
     def close(self) -> None:
         """Free all engines."""
@@ -200,13 +178,11 @@ class LanguageModel:
                 field="prefix.blocks",
                 remedy="deepen the tail",
             )
-        layout = pack_lengths([len(head.token_ids) for head in heads])
+        packed = self._packed.get(heads, boundary)
+        visible, hidden = packed.biases(self.config, owner)
+        layout, residual, qkv = packed.layout, packed.residual, packed.qkv
         if every_token:
             layout = replace(layout, last_index=np.arange(layout.tokens, dtype=np.int64))
-        residual = np.concatenate([head.states[boundary][0] for head in heads], axis=1)
-        qkv = np.concatenate([head.states[boundary][1] for head in heads], axis=1)
-        visible = packed_bias(self.config, layout, owner)
-        hidden = packed_bias(self.config, layout, owner, prefix_visible=False)
         cache: dict[int, KeyValue] = {}
         outputs: dict[str, Float] = {}
         for group, engine in self.groups:

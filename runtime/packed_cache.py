@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .language_model import Float, KeyValue, LanguageModel, TailResult, group_caches
+from .head_state import Float, KeyValue
+from .language_model import LanguageModel, TailResult, group_caches
 from .packing import PREFIX, PackedLayout, Rows, attention_bias
 
 

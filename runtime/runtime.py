@@ -9,40 +9,25 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from .answering import AskedQuestion, Reply, reply_to_all, stream_reply
 from .asking import Preparer, as_question
 from .connections import Connection
-from .cost import ConnectionCost, LanguageModelCost
 from .decoding import TextPiece
-from .errors import ConfigError, EngineError, SensorError
-from .frame_cost import EncoderCost, FrameCost
+from .errors import ConfigError, EngineError
 from .frames import SensorFrame
 from .language_model import LanguageModel, TailResult
 from .metrics import StageClock
 from .pack import PackManifest
+from .parts import RuntimeParts
 from .passes import split_passes
-from .perception import Perception
 from .plans import Answer, Budget, Plan
 from .questions import Question
 from .scene import Lookout, Scene
-from .scheduler import PlanRequest, Policy, SensorAction
+from .scheduler import PlanRequest, SensorAction
 from .sensor_buffer import SensorBuffer
 
 Frames = Iterable[SensorFrame] | Mapping[str, SensorFrame]
-
-
-@dataclass
-class RuntimeParts:
-    """What a runtime is made of."""
-
-    model: LanguageModel
-    pack: PackManifest
-    perception: Perception
-    connection: Connection
-    policy: Policy
-    encoder_flops: Mapping[str, int]
 
 
 class Runtime:
@@ -84,12 +69,12 @@ class Runtime:
         self._watched: dict[int, AskedQuestion] = {}
         self._ids = itertools.count(1)
         self._preparer = Preparer(parts.model, parts.pack.prompt)
-        self._cost = _frame_cost(parts)
+        self._cost = parts.frame_cost()
         self.max_age_ms = max_age_ms
         self.budget = budget or Budget()
         depth = parts.pack.tail_blocks if tail_blocks is None else tail_blocks
-        self._tail_blocks = self._checked_depth(depth)
-        self._sensors = self._checked_sensors(sensors)
+        self._tail_blocks = parts.checked_depth(depth)
+        self._sensors = parts.checked_sensors(sensors)
 
     @property
     def pack(self) -> PackManifest:
@@ -120,9 +105,7 @@ class Runtime:
         """Free all engines; from then on questions raise EngineError."""
         with self._lock:
             self._closed = True
-            self._parts.perception.close()
-            self._parts.connection.close()
-            self._parts.model.close()
+            self._parts.close()
 
     def __enter__(self) -> Runtime:
         return self
@@ -137,7 +120,7 @@ class Runtime:
             SensorError: a sensor is unknown.
         """
         with self._lock:
-            self._sensors = self._checked_sensors(sensors)
+            self._sensors = self._parts.checked_sensors(sensors)
 
     def set_tail(self, tail_blocks: int) -> None:
         """Choose the tail depth, from the next frame.
@@ -146,7 +129,7 @@ class Runtime:
             ConfigError: the depth does not fit the pack.
         """
         with self._lock:
-            depth = self._checked_depth(tail_blocks)
+            depth = self._parts.checked_depth(tail_blocks)
             boundary = self.model.boundary(depth)
             # Only heads that end too early run again.
             self._watched |= {
@@ -398,44 +381,6 @@ class Runtime:
             for one, reply in zip(asked, replies, strict=True)
         ]
 
-    def _checked_depth(self, tail_blocks: int) -> int:
-        deepest = self._parts.connection.spec.tail_blocks
-        if not 0 < tail_blocks <= deepest:
-            raise ConfigError(
-                f"tail depth {tail_blocks} does not fit the pack",
-                field="tail",
-                remedy=f"give 1 to {deepest}",
-            )
-        return tail_blocks
-
-    def _checked_sensors(self, sensors: Sequence[str] | None) -> tuple[str, ...]:
-        known = self._parts.perception.sensors
-        if sensors is None:
-            return known
-        unknown = [sensor for sensor in sensors if sensor not in known]
-        if unknown:
-            raise SensorError(
-                f"there is no sensor '{unknown[0]}'",
-                field="sensors",
-                remedy=f"use one of {', '.join(known)}",
-            )
-        # The pack's order, whatever the caller's: prefixes are joined in it.
-        return tuple(sensor for sensor in known if sensor in sensors)
-
 
 def _lengths(asked: Sequence[AskedQuestion]) -> list[int]:
     return [len(one.head.token_ids) for one in asked]
-
-
-def _frame_cost(parts: RuntimeParts) -> FrameCost:
-    encoders: dict[str, EncoderCost] = {}
-    for sensor in parts.perception.sensors:
-        name, encoder = parts.perception.encoder_of(sensor)
-        spec = encoder.spec
-        encoders[sensor] = EncoderCost(parts.encoder_flops[name], spec.tokens, spec.width)
-    config, precision = parts.model.config, parts.model.manifest.precision
-    return FrameCost(
-        LanguageModelCost(config, precision),
-        ConnectionCost(parts.connection.spec, config),
-        encoders,
-    )

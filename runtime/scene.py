@@ -1,4 +1,4 @@
-"""What a frame knows before any question: which sensors it uses, how old, and why not the others."""
+"""What a frame knows before any question: the sensors it uses, how old, and why not the others."""
 
 from __future__ import annotations
 

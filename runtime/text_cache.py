@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from .engine import Array, BoundRun
 from .errors import ConfigError
-from .language_model import Float, LanguageModel, TailResult
+from .head_state import Float
+from .language_model import LanguageModel, TailResult
 from .packing import step_bias
 
 

@@ -34,9 +34,12 @@ def install(progress: Callable[[str], None]) -> Path:
     """
     python = peer_python()
     try:
-        if python.exists() and not subprocess.run(
-            [python, "-c", "import llama_cpp"], capture_output=True, check=False
-        ).returncode:
+        if (
+            python.exists()
+            and not subprocess.run(
+                [python, "-c", "import llama_cpp"], capture_output=True, check=False
+            ).returncode
+        ):
             return python
         progress(f"installing {REQUIREMENT} into {python.parent.parent} (compiles, minutes)")
         subprocess.run([sys.executable, "-m", "venv", python.parent.parent], check=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from tailwire.runtime.engine_key import EngineKey, machine_identity
 
 KEY = EngineKey("ab" * 32, "Tail 10/v3", "int8", "onnxruntime 1.32.0", "x86_64, some CPU")

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from tailwire.runtime import engine_store
 from tailwire.runtime.engine_key import EngineKey
 from tailwire.runtime.engine_store import EngineStore

@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from tailwire.runtime import files
 from tailwire.runtime.errors import CacheError, ConfigError, PackError
 

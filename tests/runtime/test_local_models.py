@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from tailwire.runtime.errors import ModelError
 from tailwire.runtime.local_models import content_sha256, local_model_files
 from tailwire.runtime.model_registry import ModelRegistry

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from tailwire.runtime import files, model_download, model_registry
 from tailwire.runtime.errors import CacheError, ModelError
 from tailwire.runtime.model_registry import ModelRegistry

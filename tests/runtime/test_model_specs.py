@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+
 from tailwire.runtime.errors import ConfigError, ModelError
 from tailwire.runtime.model_registry import ModelRegistry
 from tailwire.runtime.model_specs import (
