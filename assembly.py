@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import onnxruntime
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
+from .export import recipes
 from .runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from .runtime.config import STARTER_PACK, RuntimeConfig
 from .runtime.connections import Connection, ConnectionSpec
@@ -25,12 +24,14 @@ from .runtime.files import cache_dir, inside
 from .runtime.language_model import LanguageModel
 from .runtime.model_config import LanguageModelConfig, Precision
 from .runtime.model_registry import ModelRegistry
-from .runtime.pack import Pack, check_base_model, load_pack
+from .runtime.pack import Pack, check_base_model, load_pack, read_weights
 from .runtime.parts import RuntimeParts
 from .runtime.perception import Perception
 from .runtime.runtime import Runtime
 from .runtime.scheduler import FixedPolicy
 
+# The builders of `export/` are imported where they build: a robot with a warm cache never loads
+# them, nor `onnx` and `gguf` behind them.
 Progress = Callable[[str], None]
 
 _BACKENDS: Mapping[str, tuple[EngineLoader, str]] = {
@@ -148,11 +149,8 @@ class Assembly:
         return self._registry.path(name)
 
     def _language_model_folder(self, path: Path, content: str, depths: tuple[int, ...]) -> Path:
-        # Imported here: a robot with a warm cache never loads the graph builders.
-        from .export.llm_graphs import DEFAULT_DEPTHS, RECIPE
-
         config = self._config
-        wanted = tuple(sorted({*DEFAULT_DEPTHS, *depths}))
+        wanted = tuple(sorted({*recipes.DEFAULT_DEPTHS, *depths}))
 
         def build(folder: Path) -> None:
             from .export.checkpoint import open_checkpoint
@@ -170,7 +168,7 @@ class Assembly:
                 ),
             )
 
-        recipe = f"{RECIPE}-depths-{'-'.join(map(str, wanted))}"
+        recipe = f"{recipes.LANGUAGE_MODEL}-depths-{'-'.join(map(str, wanted))}"
         return self._store.get(
             self._key(content, recipe, config.precision), build, progress=self._progress
         )
@@ -186,14 +184,14 @@ class Assembly:
 
     def starter_pack(self, model: LanguageModel, spec: ConnectionSpec | None = None) -> Pack:
         """The untrained pack that fits `model`, made once and kept in the cache."""
-        from .export.starter_pack import RECIPE, make_starter_pack
-
         self._model_path("efficientnet-lite0")
         camera = self._registry.sha256("efficientnet-lite0")
         template = model.manifest.chat_template
         chat = template is not None and "<|im_start|>" in template
 
         def build(folder: Path) -> None:
+            from .export.starter_pack import make_starter_pack
+
             make_starter_pack(
                 folder,
                 model_name=model.manifest.name,
@@ -206,7 +204,7 @@ class Assembly:
         shape = "default" if spec is None else spec.model_dump_json()
         key = EngineKey(
             source_sha256=model.manifest.content_hash,
-            recipe=f"{RECIPE} {camera[:12]} {shape}",
+            recipe=f"{recipes.STARTER_PACK} {camera[:12]} {shape}",
             precision="fp32",
             library="none",
             machine="any",
@@ -233,28 +231,31 @@ class Assembly:
         )
         try:
             flops = int(json.loads((folder / _COST_FILE).read_text())["flops"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise EngineError(
                 f"the cost file cannot be read: {error}",
                 field=str(folder / _COST_FILE),
                 remedy="remove the folder, the engine is then built again",
             ) from error
         engine = self._loader(folder / "encoder.onnx", threads=self._config.threads)
-        return Encoder(spec, engine), flops
+        try:
+            return Encoder(spec, engine), flops
+        except BaseException:
+            engine.close()
+            raise
 
     def _connection(self, pack: Pack, config: LanguageModelConfig) -> Connection:
-        from .export.connection_graphs import RECIPE, build_connection
-
         spec = pack.manifest.connection
         shape = spec.kind if spec.kind == "plain" else spec.model_dump_json()
-        key = self._key(
-            "weights are inputs",
-            f"{RECIPE} {shape} {config.hidden_size} {config.num_kv_heads} {config.head_dim}",
-            "fp32",
-        )
-        folder = self._store.get(
-            key, lambda target: build_connection(spec, config, target / "connection.onnx")
-        )
+        sizes = f"{config.hidden_size} {config.num_kv_heads} {config.head_dim}"
+        key = self._key("weights are inputs", f"{recipes.CONNECTION} {shape} {sizes}", "fp32")
+
+        def build(target: Path) -> None:
+            from .export.connection_graphs import build_connection
+
+            build_connection(spec, config, target / "connection.onnx")
+
+        folder = self._store.get(key, build)
         engine = self._loader(folder / "connection.onnx", threads=self._config.threads)
         return Connection(spec, config, engine, pack.connection_weights)
 
@@ -280,15 +281,9 @@ def _build_encoder(spec: EncoderSpec, weights: Path, folder: Path, progress: Pro
             spec.tokens,
         )
     elif spec.kind == "range_encoder" and isinstance(spec.input, LidarInput):
-        try:
-            arrays = load_file(weights)
-        except (SafetensorError, OSError) as error:
-            raise PackError(
-                f"the weights cannot be read: {error}",
-                field=str(weights),
-                remedy="copy the pack again",
-            ) from error
-        macs = build_lidar_encoder(arrays, target, spec.input.height, spec.input.width)
+        macs = build_lidar_encoder(
+            read_weights(weights), target, spec.input.height, spec.input.width
+        )
     else:
         raise PackError(
             f"there is no builder for encoders of kind '{spec.kind}'",

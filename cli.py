@@ -61,15 +61,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def describe(error: TailwireError) -> str:
     """One line for the terminal: `error: <field>: <problem>. Remedy: <remedy>.`"""
-    where = f"{error.field}: " if error.field else ""
-    remedy = f" Remedy: {_sentence(error.remedy)}" if error.remedy else ""
-    return f"error: {' '.join(where.split())} {_sentence(error.problem)}{remedy}".replace("  ", " ")
+    parts = ["error:"]
+    if error.field:
+        parts.append(f"{error.field}:")
+    parts.append(_sentence(error.problem))
+    if error.remedy:
+        parts.append(f"Remedy: {_sentence(error.remedy)}")
+    # Some problems quote a parser that writes several lines.
+    return " ".join(" ".join(parts).split())
 
 
 def _sentence(text: str) -> str:
-    # Some problems quote a parser that writes several lines.
-    words = " ".join(text.split())
-    return words if words.endswith((".", "!", "?")) else f"{words}."
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

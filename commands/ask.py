@@ -60,7 +60,7 @@ def _run(args: Namespace) -> int:
     with ProgressLine(args.quiet) as progress:
         drive = open_drive(args.nuscenes, args.version, progress)
         sample = _sample(drive, args.sample)
-        _check_names(drive, config)
+        drive.check_sensors(config.sensors)
         start = time.perf_counter()
         from ..assembly import open_runtime
 
@@ -111,21 +111,6 @@ def _sample(drive: Drive, token: str | None) -> Sample:
             field="--sample",
             remedy="take a token of its sample.json, or leave --sample out for the first keyframe",
         ) from error
-
-
-def _check_names(drive: Drive, config: RuntimeConfig) -> None:
-    """Refuse unknown sensors before models are built for minutes.
-
-    Raises:
-        SensorError: the drive knows no sensor of this name.
-    """
-    for sensor in config.sensors or ():
-        if sensor not in drive.data.sensors:
-            raise SensorError(
-                f"there is no sensor '{sensor}' in the {drive.title}",
-                field="--sensors",
-                remedy=f"use all, none, or some of {', '.join(drive.data.sensors)}",
-            )
 
 
 def _check_something_left(

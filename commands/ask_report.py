@@ -26,7 +26,7 @@ def print_heading(drive: Drive, sample: Sample, question: Question, *, chosen: b
         chosen: whether the user named the keyframe.
     """
     why = "" if chosen else " (the first one; --sample TOKEN takes another)"
-    _line("keyframe", f"{sample.token} of {drive.title}{why}")
+    _line("keyframe", f"{sample.token}, {drive.title}{why}")
     _line("question", question.text)
     print(f"{'answer':<11} ", end="", flush=True)
 
@@ -44,7 +44,7 @@ def print_details(
         load_ms: how long it took to load the runtime.
     """
     meaning = (
-        "mean of the tokens' probabilities"
+        "geometric mean of the tokens' probabilities"
         if question.answers is None
         else f"over {len(question.answers)} allowed answers"
     )

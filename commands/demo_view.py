@@ -28,9 +28,24 @@ _STYLES: dict[SensorState, str] = {
     "off": "bright_black",
 }
 _MARKS: dict[SensorState, str] = {"on": "■", "reused": "▪", "dropped": "×", "off": "·"}
-_HISTORY = 25
-_STAGE_BAR = 16
-_CONFIDENCE_BAR = 18
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Widths that depend on the terminal's."""
+
+    history: int
+    stage_bar: int
+    answer: int
+    confidence_bar: int
+
+
+_WIDE = _Columns(history=25, stage_bar=16, answer=22, confidence_bar=18)
+#: For the 80 x 24 of a terminal that nobody has made larger.
+_NARROW = _Columns(history=10, stage_bar=0, answer=12, confidence_bar=6)
+_WIDE_FROM = 100
+#: Lines of a terminal that has room for empty ones.
+_AIRY_FROM = 28
 
 
 @dataclass(frozen=True)
@@ -107,13 +122,17 @@ class Display:
     def show(self) -> None:
         """Show the newest step."""
         if self._live is not None:
-            self._live.update(self.picture(min(WIDTH, self._console.width)), refresh=True)
+            size = self._console.size
+            table = _table(
+                self._title,
+                self._script,
+                self._record,
+                min(WIDTH, size.width),
+                airy=size.height >= _AIRY_FROM,
+            )
+            self._live.update(table, refresh=True)
         else:
             print(_line(self._title, self._script, self._record), flush=True)
-
-    def picture(self, width: int) -> RenderableType:
-        """The table after the newest step, `width` columns wide."""
-        return _table(self._title, self._script, self._record, width)
 
 
 def _line(title: DemoTitle, script: Script, record: DemoRecord) -> str:
@@ -130,8 +149,8 @@ def _line(title: DemoTitle, script: Script, record: DemoRecord) -> str:
     )
 
 
-def save_picture(path: Path, picture: RenderableType) -> None:
-    """Write a table as an SVG.
+def save_picture(path: Path, title: DemoTitle, script: Script, record: DemoRecord) -> None:
+    """Write the table after the newest step as an SVG.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -144,7 +163,7 @@ def save_picture(path: Path, picture: RenderableType) -> None:
         color_system="truecolor",
         legacy_windows=False,
     )
-    console.print(picture)
+    console.print(_table(title, script, record, WIDTH, airy=True))
     try:
         path.write_text(console.export_svg(title="tailwire demo"), encoding="utf-8")
     except OSError as error:
@@ -155,22 +174,26 @@ def save_picture(path: Path, picture: RenderableType) -> None:
         ) from error
 
 
-def _table(title: DemoTitle, script: Script, record: DemoRecord, width: int) -> RenderableType:
+def _table(
+    title: DemoTitle, script: Script, record: DemoRecord, width: int, *, airy: bool
+) -> RenderableType:
+    columns = _WIDE if width >= _WIDE_FROM else _NARROW
     upper = Table.grid(padding=(0, 3), expand=True)
     upper.add_column()
     upper.add_column(ratio=1)
-    upper.add_row(_sensors(record), _stages(record))
+    upper.add_row(_sensors(record, columns), _stages(record, columns))
+    gap = [Text()] if airy else []
     warning = [Text(title.warning, style="bold yellow")] if title.warning else []
     return Panel(
         Group(
             *warning,
             _phases(script, record),
-            Text(),
+            *gap,
             upper,
             Text(),
-            _questions(record),
-            Text(),
-            _totals(title, record),
+            _questions(record, columns),
+            *gap,
+            _totals(title, record, columns),
             _trouble(record),
         ),
         title=f"[bold]tailwire demo[/bold]  {title.model} {title.precision}  ·  {title.drive}",
@@ -191,66 +214,68 @@ def _phases(script: Script, record: DemoRecord) -> Text:
     return text
 
 
-def _sensors(record: DemoRecord) -> Table:
+def _sensors(record: DemoRecord, columns: _Columns) -> Table:
     grid = _plain_table()
     grid.add_column("sensor", no_wrap=True)
     grid.add_column("now", width=7, no_wrap=True)
     grid.add_column("age ms", width=6, justify="right", no_wrap=True)
-    grid.add_column("steps", width=_HISTORY, no_wrap=True)
+    legend = Text(" ").join(Text(f"{_MARKS[s]}{s}", _STYLES[s]) for s in _MARKS)
+    heading = legend if columns is _WIDE else f"last {columns.history}"
+    grid.add_column(heading, width=columns.history, no_wrap=True)
     for name, sensor in record.sensors.items():
         state = sensor.states[-1]
         age = "" if sensor.age_ms is None else f"{sensor.age_ms:.0f}"
         history = Text()
-        for past in sensor.states[-_HISTORY:]:
+        for past in sensor.states[-columns.history :]:
             history.append(_MARKS[past], _STYLES[past])
         grid.add_row(name, Text(state, _STYLES[state]), age, history)
     return grid
 
 
-def _stages(record: DemoRecord) -> Table:
+def _stages(record: DemoRecord, columns: _Columns) -> Table:
     stages = record.answers[0].timings_ms
     longest = max(stages.values(), default=1.0)
     grid = _plain_table()
     grid.add_column("stage", no_wrap=True)
     grid.add_column("ms", width=6, justify="right", no_wrap=True)
-    grid.add_column("", width=_STAGE_BAR, no_wrap=True)
+    grid.add_column("", width=columns.stage_bar, no_wrap=True)
     for stage, ms in stages.items():
-        grid.add_row(stage, f"{ms:.1f}", Text(_bar(ms / longest, _STAGE_BAR), "cyan"))
+        grid.add_row(stage, f"{ms:.1f}", Text(_bar(ms / longest, columns.stage_bar), "cyan"))
     grid.add_row(Text("all", "bold"), Text(f"{record.frame_ms[-1]:.1f}", "bold"), "")
     return grid
 
 
-def _questions(record: DemoRecord) -> Table:
+def _questions(record: DemoRecord, columns: _Columns) -> Table:
     grid = _plain_table(expand=True)
     grid.add_column("standing question", ratio=1)
-    grid.add_column("answer", width=22)
-    grid.add_column("confidence", width=_CONFIDENCE_BAR + 6, no_wrap=True)
+    grid.add_column("answer", width=columns.answer, no_wrap=True)
+    grid.add_column("confidence", width=columns.confidence_bar + 6, no_wrap=True)
     for answer in record.answers:
         confidence = Text(f"{answer.confidence:.2f}  ")
-        confidence.append(_bar(answer.confidence, _CONFIDENCE_BAR), "magenta")
+        confidence.append(_bar(answer.confidence, columns.confidence_bar), "magenta")
         grid.add_row(answer.question, Text(answer.text, "bold"), confidence)
     return grid
 
 
-def _totals(title: DemoTitle, record: DemoRecord) -> Text:
+def _totals(title: DemoTitle, record: DemoRecord, columns: _Columns) -> Text:
     frame = record.answers[0]
-    facts = (
+    facts = [
         f"frame p50 {record.median_ms:.0f} ms",
         f"{frame.flops / 1e9:.1f} GFLOP",
         f"tail {frame.plan.tail_blocks} of {title.num_blocks} blocks",
         f"late {record.late}",
         f"dropped {record.dropped}",
-        f"peak RSS {readable_bytes(peak_memory_bytes())}",
-    )
-    return Text("  ·  ".join(facts))
+    ]
+    if columns is _WIDE:
+        facts.append(f"peak RSS {readable_bytes(peak_memory_bytes())}")
+    return Text(" · ".join(facts), no_wrap=True, overflow="ellipsis")
 
 
 def _trouble(record: DemoRecord) -> Text:
     # Always one line, so that the table does not jump.
     reasons = [reason.partition(" Remedy: ")[0] for reason in record.answers[0].dropped.values()]
-    text = Text("; ".join(" ".join(reason.split()) for reason in reasons), "red")
-    text.no_wrap, text.overflow = True, "ellipsis"
-    return text
+    text = "; ".join(" ".join(reason.split()) for reason in reasons)
+    return Text(text, "red", no_wrap=True, overflow="ellipsis")
 
 
 def _plain_table(*, expand: bool = False) -> Table:
@@ -265,4 +290,4 @@ def _plain_table(*, expand: bool = False) -> Table:
 
 
 def _bar(share: float, width: int) -> str:
-    return "━" * max(1, round(share * width)) if share > 0 else ""
+    return "━" * max(1, round(share * width)) if share > 0 and width else ""

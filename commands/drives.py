@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..runtime.errors import ConfigError, DataError
+from ..runtime.errors import ConfigError, DataError, SensorError
 from ..runtime.files import (
     PARTIAL_PREFIX,
     Progress,
@@ -54,6 +54,23 @@ class Drive:
             field=str(self.data.dataroot / self.data.version),
             remedy="give a data set with at least one scene",
         )
+
+    def check_sensors(self, sensors: Iterable[str] | None) -> None:
+        """Refuse unknown sensors before models are built for minutes.
+
+        Args:
+            sensors: that are to be switched on; None for all.
+
+        Raises:
+            SensorError: the drive has no sensor of this name.
+        """
+        for sensor in sensors or ():
+            if sensor not in self.data.sensors:
+                raise SensorError(
+                    f"the drive ({self.title}) has no sensor '{sensor}'",
+                    field="sensors",
+                    remedy=f"use some of {', '.join(self.data.sensors)}",
+                )
 
     def snapshot(self, sample_token: str, sensors: Iterable[str]) -> Snapshot:
         """As `NuScenes.snapshot`; sensors that the drive does not have are among the dropped."""

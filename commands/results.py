@@ -40,7 +40,7 @@ class Results:
         self.config_file = folder / "config.yaml"
         self.answers_file = folder / "answers.jsonl"
         self.written = 0
-        if self.answers_file.exists():
+        if self.answers_file.exists() and self.answers_file.stat().st_size:
             raise ConfigError(
                 "the answers of an earlier run are here",
                 field=str(self.answers_file),
@@ -49,7 +49,7 @@ class Results:
         try:
             text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
             write_atomic(self.config_file, text)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
             self._answers = os.open(self.answers_file, flags, 0o666)
         except CacheError as error:
             raise _not_writable(folder, error.problem) from error

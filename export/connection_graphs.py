@@ -10,9 +10,10 @@ from pathlib import Path
 from ..runtime.connections import ConnectionSpec
 from ..runtime.model_config import LanguageModelConfig
 from .graph import GraphBuilder
+from .recipes import CONNECTION
 
-#: Changes whenever graphs built for the same spec would differ; part of the cache key.
-RECIPE = "connection-1"
+#: See `recipes.py`: to be changed there with this file.
+RECIPE = CONNECTION
 
 _EPSILON = 1e-5
 

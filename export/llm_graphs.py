@@ -15,18 +15,16 @@ from ..runtime.errors import ConfigError, ModelError
 from ..runtime.model_config import LanguageModelConfig, Precision
 from ..runtime.model_manifest import MANIFEST_NAME, BlockGroup, ModelManifest
 from ..runtime.vocabulary import write_table
+from .calibrate import CalibratedCheckpoint
 from .checkpoint import Checkpoint
 from .graph import GraphBuilder
 from .llm_layers import Layers, rotary_tables
 from .quantize import can_quantize, to_int8
+from .recipes import DEFAULT_DEPTHS, LANGUAGE_MODEL
 from .weights import Block, Linear, Matrix
 
-#: Changes whenever graphs built from the same weights would differ; part of the cache key.
-RECIPE = "llm-cpu-1"
-
-#: Tail depths whose first block starts a group. Other depths work too; they compute from the
-#: next deeper boundary.
-DEFAULT_DEPTHS = (4, 6, 10, 13, 16, 22)
+#: See `recipes.py`: to be changed there with this file.
+RECIPE = LANGUAGE_MODEL
 
 #: Longest question in tokens; bounds the rotary tables, not the memory of a call.
 DEFAULT_MAX_TEXT_TOKENS = 2048
@@ -71,6 +69,8 @@ def build_language_model(
     tokenizer = checkpoint.tokenizer_json()
     report = progress or (lambda _what, _done, _total: None)
     total = len(groups) + 2
+    if precision == "int8":
+        checkpoint = CalibratedCheckpoint(checkpoint)
     _build_embed(checkpoint, folder / "embed.onnx", precision)
     report("embed", 1, total)
     for number, group in enumerate(groups):
@@ -281,10 +281,11 @@ def _build_logits(
     head: Matrix, config: LanguageModelConfig, path: Path, precision: Precision
 ) -> None:
     graph = GraphBuilder("logits")
-    # The output embedding stays at 8 bits or above: at 4 bits it costs most of the accuracy.
+    # The output embedding stays at 8 bits or above, and sees the final state almost unrounded:
+    # both cost little here and would cost accuracy first, as the likeliest tokens are often close.
     layers = Layers(graph, config, "fp32" if precision == "fp32" else "int8")
     x = graph.input("final", "float32", [1, "questions", config.embedding_size])
-    logits = layers.linear(x, Linear(head))
+    logits = layers.linear_full_activations(x, Linear(head))
     graph.output(logits, "logits", "float32", [1, "questions", config.vocab_size])
     graph.save(path)
 

@@ -12,10 +12,42 @@ from numpy.typing import NDArray
 from ..runtime.model_config import LanguageModelConfig, Precision
 from .graph import CONTRIB, GraphBuilder
 from .quantize import can_quantize, pack_int4, pack_int8, to_int4, to_int8
-from .weights import BLOCK, Linear, Norm
+from .weights import BLOCK, Linear, Matrix, Norm
 
-#: `MatMulNBits`: products of 8-bit integers, activations quantised per block of 32.
+#: `MatMulNBits` with 8-bit codes: products of integers, activations quantised per block of 32.
+#: Without that, ONNX Runtime has no fast kernel for them.
 _INT8_PRODUCTS = 4
+
+#: `MatMulNBits` with 4-bit codes: float32 products. For one token as fast as integers or faster,
+#: for a hundred a third slower, and activations keep all their bits.
+_FLOAT_PRODUCTS = 1
+
+
+#: Channels that int8 takes apart, and by how much that must lower the rounding error's energy.
+_OUTLIERS = 16
+_WORTHWHILE = 3.0
+
+
+def outlier_channels(weight: Matrix, peaks: NDArray[np.float32]) -> NDArray[np.int64] | None:
+    """The input channels that stand out, or None where taking them apart gains too little.
+
+    Rounding a block of 32 errs in proportion to its largest channel; what it does to the outputs
+    goes with the energy of the block's weights.
+
+    Args:
+        weight: `[rows, columns]`.
+        peaks: float32 `[columns]`, largest magnitude per channel.
+    """
+    if len(peaks) <= 4 * _OUTLIERS:
+        return None
+    outliers = np.sort(np.argsort(peaks, kind="stable")[-_OUTLIERS:])
+    quiet = peaks.copy()
+    quiet[outliers] = 0
+    energy = (weight.dense() ** 2).sum(axis=0).reshape(-1, BLOCK).sum(axis=1)
+    before, after = (
+        float((p.reshape(-1, BLOCK).max(axis=1) ** 2 * energy).sum()) for p in (peaks, quiet)
+    )
+    return outliers if before > _WORTHWHILE * after else None
 
 
 class Layers:
@@ -32,9 +64,20 @@ class Layers:
         """`y = x @ weight.T + bias`; x is `[1, tokens, columns]`."""
         if self._precision == "fp32" or not can_quantize(layer.weight):
             return self._linear_fp32(x, layer)
-        if self._precision == "int8":
+        if self._precision == "int4":
+            return self._linear_int4(x, layer)
+        outliers = None if layer.peaks is None else outlier_channels(layer.weight, layer.peaks)
+        if outliers is None:
             return self._linear_int8(x, layer)
-        return self._linear_int4(x, layer)
+        # Channels that stand out go through in float32 (LLM.int8(), 2208.07339), the others are
+        # rounded in blocks that they no longer stretch.
+        graph = self._graph
+        keep = np.ones(layer.weight.shape[1], dtype=np.float32)
+        keep[outliers] = 0
+        quiet = graph.op("Mul", x, graph.constant(keep, "keep"))
+        loud = graph.op("Gather", x, graph.constant(outliers, "outliers"), axis=-1)
+        columns = graph.constant(layer.weight.dense()[:, outliers].T, "columns")
+        return graph.op("Add", self._linear_int8(quiet, layer), graph.op("MatMul", loud, columns))
 
     def _linear_fp32(self, x: str, layer: Linear) -> str:
         graph = self._graph
@@ -83,8 +126,28 @@ class Layers:
             N=rows,
             bits=bits,
             block_size=BLOCK,
-            accuracy_level=_INT8_PRODUCTS,
+            accuracy_level=_INT8_PRODUCTS if bits == 8 else _FLOAT_PRODUCTS,
         )
+
+    def linear_full_activations(self, x: str, layer: Linear) -> str:
+        """8-bit weights with activations that keep 15 bits: `x` as the sum of two 8-bit parts.
+
+        `MatMulNBits` rounds activations to 8 bits per block. Here `x` is split into what that
+        rounding keeps and the rest, and both go through as rows of one product: where reading
+        the weights dominates (few rows, many outputs), the second half costs next to nothing.
+        """
+        if self._precision != "int8" or not can_quantize(layer.weight):
+            return self.linear(x, layer)
+        graph = self._graph
+        columns = layer.weight.shape[1]
+        split = graph.op("Reshape", x, graph.ints(1, -1, columns // BLOCK, BLOCK))
+        largest = graph.op("ReduceMax", graph.op("Abs", split), graph.ints(-1), keepdims=1)
+        step = graph.op("Max", graph.op("Mul", largest, graph.scalar(1 / 127)), graph.scalar(1e-30))
+        kept = graph.op("Mul", graph.op("Round", graph.op("Div", split, step)), step)
+        kept = graph.op("Reshape", kept, graph.ints(1, -1, columns))
+        both = graph.op("Concat", kept, graph.op("Sub", x, kept), axis=1)
+        parts = graph.multi("Split", [self.linear(both, layer)], 2, axis=1, num_outputs=2)
+        return graph.op("Add", *parts)
 
     def norm(self, x: str, norm: Norm) -> str:
         """RMS or layer normalisation over the last dimension."""

@@ -40,25 +40,27 @@ def _widen(blocks: AffineBlocks) -> SymmetricBlocks:
     Some `k` up to 16 brings `k * r` within 1/17 of an integer (Dirichlet), so the best `k` that
     fits 8 bits leaves a third of the error of rounding each weight to 1/127 of the largest.
 
-    Blocks that no `k` fits (all values alike, or far from zero) are rounded as floats are.
+    Blocks that this does not help (all values alike, or far from zero) are rounded as floats are.
     """
     has_step = blocks.scales != 0
     scales = np.where(has_step, blocks.scales, np.float32(1))
     offsets = np.zeros_like(scales) if blocks.offsets is None else blocks.offsets
     ratio = offsets / scales - 8
+    grouped = blocks.codes.reshape(*scales.shape, BLOCK)
+    lowest, highest = (codes.astype(np.float32) for codes in (grouped.min(2), grouped.max(2)))
     best_error = np.full(scales.shape, np.inf, dtype=np.float32)
     best_steps = np.ones(scales.shape, dtype=np.float32)
     for steps in range(1, _MAX_STEPS + 1):
         shift = np.rint(steps * ratio)
-        fits = has_step & (shift >= -127) & (shift + 15 * steps <= 127)
+        fits = (shift + lowest * steps >= -127) & (shift + highest * steps <= 127)
         error = np.where(fits, np.abs(steps * ratio - shift) / steps, np.inf)
         better = error < best_error
         best_error = np.where(better, error, best_error)
         best_steps = np.where(better, steps, best_steps)
-    is_wide = np.isfinite(best_error)[..., None]
     rounded = _round_int8(blocks.dense())
+    is_wide = (has_step & (best_error * np.abs(scales) <= rounded.scales / 2))[..., None]
     shift = np.where(is_wide, np.rint(best_steps * ratio)[..., None], 0)
-    codes = blocks.codes.reshape(*scales.shape, BLOCK) * best_steps[..., None] + shift
+    codes = grouped * best_steps[..., None] + shift
     fallback = rounded.codes.reshape(codes.shape)
     return SymmetricBlocks(
         np.where(is_wide, codes, fallback).astype(np.int8).reshape(blocks.codes.shape),

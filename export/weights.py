@@ -155,10 +155,18 @@ def take_rows(matrix: Matrix, rows: NDArray[np.int64]) -> Matrix:
 
 @dataclass(frozen=True)
 class Linear:
-    """`y = x @ weight.T + bias`."""
+    """`y = x @ weight.T + bias`.
+
+    Attributes:
+        weight: `[rows (outputs), columns (inputs)]`.
+        bias: float32 `[rows]`, or None.
+        peaks: float32 `[columns]`, largest magnitude of each input channel where it was measured;
+            lets int8 take the channels that stand out apart.
+    """
 
     weight: Matrix
     bias: NDArray[np.float32] | None = None
+    peaks: NDArray[np.float32] | None = None
 
 
 def stack_biases(parts: Sequence[Linear]) -> NDArray[np.float32] | None:

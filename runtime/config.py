@@ -68,7 +68,8 @@ def read_config(path: Path | None, **overrides: object) -> RuntimeConfig:
                 remedy="write lines such as 'precision: int8'",
             )
         data.update(loaded or {})
-    data.update({key: value for key, value in overrides.items() if value is not None})
+    given = {key: value for key, value in overrides.items() if value is not None}
+    data.update(given)
     try:
         return RuntimeConfig.model_validate(data)
     except ValidationError as error:
@@ -77,6 +78,6 @@ def read_config(path: Path | None, **overrides: object) -> RuntimeConfig:
         known = ", ".join(RuntimeConfig.model_fields)
         raise ConfigError(
             f"{first['msg']} (got {first['input']!r})",
-            field=f"{path}: {where}" if path else where,
+            field=where if path is None or first["loc"][0] in given else f"{path}: {where}",
             remedy=f"known keys are {known}",
         ) from error

@@ -5,6 +5,7 @@ Holds the type and its checks. Decoding of files and messages is done by whoever
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +28,11 @@ class SensorFrame:
         frame_id: coordinate frame of the payload.
         payload: camera: uint8 image `[H, W, 3]` RGB, or the undecoded JPEG/PNG bytes;
             lidar: float32 cloud `[n, 4+]` of x y z intensity [ring], metres, sensor frame.
+            An array is handed over, not copied: it becomes read-only, so that a driver which
+            fills it again fails at once. Such a driver hands over copies.
+
+    Raises:
+        SensorError: the stamp is negative or no whole number.
     """
 
     sensor: str
@@ -36,11 +42,17 @@ class SensorFrame:
     payload: NDArray[np.uint8] | NDArray[np.float32] | bytes
 
     def __post_init__(self) -> None:
-        if self.stamp_ns < 0:
+        try:
+            stamp_ns = operator.index(self.stamp_ns)
+        except TypeError:
+            stamp_ns = -1
+        if stamp_ns < 0:
             raise SensorError(
-                f"stamp_ns is {self.stamp_ns}, but stamps are nanoseconds since the epoch",
+                f"stamp_ns is {self.stamp_ns}, but stamps are whole nanoseconds since the epoch",
                 field=self.sensor,
                 remedy="fill the header stamp of the message",
             )
+        # numpy's integers become Python's, which do not overflow and can be written as JSON.
+        object.__setattr__(self, "stamp_ns", stamp_ns)
         if isinstance(self.payload, np.ndarray):
             self.payload.flags.writeable = False

@@ -99,7 +99,8 @@ class LanguageModel:
             depths: tail depths that will be asked for; each keeps its boundary state.
 
         Raises:
-            ConfigError: the question is empty or too long, or a depth does not fit the model.
+            ConfigError: the question is empty, too long, or has tokens that the model does not
+                know; or a depth does not fit the model.
         """
         ids = np.asarray(token_ids, dtype=np.int64)
         if not 0 < len(ids) <= self.manifest.max_text_tokens:
@@ -109,7 +110,18 @@ class LanguageModel:
                 field="question",
                 remedy="shorten it",
             )
+        if ids.min() < 0 or ids.max() >= self.config.vocab_size:
+            raise ConfigError(
+                f"token {ids.min() if ids.min() < 0 else ids.max()} is not in the vocabulary of "
+                f"{self.config.vocab_size}",
+                field="question",
+                remedy="use the tokenizer of this model",
+            )
         boundaries = {self.boundary(depth) for depth in depths}
+        if not boundaries:
+            raise ConfigError(
+                "no tail depth is asked for", field="depths", remedy="give at least one"
+            )
         layout = pack_lengths([len(ids)])
         residual, qkv = self.embed_tokens(ids, layout.position_ids)
         states: dict[int, KeyValue] = {0: (residual, qkv)} if 0 in boundaries else {}
@@ -162,7 +174,8 @@ class LanguageModel:
             every_token: return the final state of each token, not of each question's last.
 
         Raises:
-            ConfigError: the prefix reaches below the tail, or a question lacks this depth.
+            ConfigError: there is no question or one lacks this depth; or the prefix reaches below
+                the tail, or was made for another model.
         """
         boundary = self.boundary(tail_blocks)
         if any(boundary not in head.states for head in heads):
@@ -171,7 +184,11 @@ class LanguageModel:
                 field="tail",
                 remedy="encode it with this depth",
             )
+        if not heads:
+            raise ConfigError("there is no question", field="question", remedy="encode one")
         joined, owner = _join_prefixes(prefix, len(heads))
+        if joined is not None:
+            joined.check_fits(self.config)
         if joined is not None and joined.first_block < boundary:
             raise ConfigError(
                 f"the prefix starts at block {joined.first_block}, the tail at {boundary}",

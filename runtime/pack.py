@@ -14,8 +14,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
 
 from .connections import ConnectionSpec, check_weights, weight_shapes
 from .encoders import EncoderSpec
@@ -177,18 +176,37 @@ def load_pack(folder: Path) -> Pack:
         if spec.registry is None:
             _check_hash(folder, name, spec.sha256)
     path = inside(folder, manifest.connection.file, error=PackError)
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise PackError(
-            f"the weights cannot be read: {error}", field=str(path), remedy="copy the pack again"
-        ) from error
+    weights = read_weights(path)
     encoders = {name: (spec.tokens, spec.width) for name, spec in manifest.encoders.items()}
     shapes = weight_shapes(
         manifest.connection, manifest.base_model, encoders, manifest.sensor_encoders
     )
     check_weights(weights, shapes, str(path))
     return Pack(folder, manifest, weights)
+
+
+def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Read a safetensors file of float32 arrays.
+
+    Raises:
+        PackError: it is missing, corrupt, of another format, or has arrays of another dtype.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            # Asked for before reading: numpy lacks some of the format's dtypes.
+            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            for name, dtype in dtypes.items():
+                if dtype != "F32":
+                    raise PackError(
+                        f"dtype {dtype} where float32 is needed",
+                        field=f"{path}: {name}",
+                        remedy="convert the weights",
+                    )
+            return {name: file.get_tensor(name) for name in dtypes}
+    except (SafetensorError, OSError) as error:
+        raise PackError(
+            f"the weights cannot be read: {error}", field=str(path), remedy="copy the pack again"
+        ) from error
 
 
 def read_manifest(folder: Path) -> PackManifest:

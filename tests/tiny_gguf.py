@@ -61,7 +61,9 @@ def write_tiny_gguf(
     """
     config = json.loads((folder / "config.json").read_text())
     writer = gguf.GGUFWriter(path, architecture or config["model_type"])
-    _write_header(writer, config, leave_out, header or {})
+    kind_of_tokenizer = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2"}
+    header = {**kind_of_tokenizer, **(header or {})}
+    _write_header(writer, config, leave_out, header)
     _write_tokenizer(writer, json.loads((folder / "tokenizer.json").read_text()), leave_out)
     tensors = {**_converted(folder, config), **(extra or {})}
     for name, values in tensors.items():
@@ -121,7 +123,6 @@ def _write_header(
         f"{arch}.rope.freq_base": float(config["rope_parameters"]["rope_theta"]),
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
-        **(header or {}),
     }
     if config.get("head_dim"):
         fields[f"{arch}.attention.key_length"] = config["head_dim"]
@@ -149,8 +150,6 @@ def _write_tokenizer(writer: gguf.GGUFWriter, tokenizer: dict[str, Any], leave_o
         "tokenizer.ggml.token_type": [3 if token in special else 1 for token in tokens],
         "tokenizer.ggml.merges": [" ".join(pair) for pair in tokenizer["model"]["merges"]],
     }
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
     for key, values in fields.items():
         if key != leave_out:
             writer.add_array(key, values)

@@ -1,4 +1,4 @@
-"""Small random-weight checkpoints of every family, written by transformers as a user would have them.
+"""Small random-weight checkpoints of every family, as transformers writes them.
 
 Biases and norm scales are random too (transformers starts them at 0 and 1), so that a layer that
 forgets one is found out. Everything is seeded.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from tailwire.export.checkpoint import open_checkpoint
 from tailwire.export.llm_graphs import build_language_model, plan_groups
 from tailwire.runtime.errors import ConfigError, ModelError
@@ -15,6 +16,7 @@ from tailwire.runtime.language_model import LanguageModel
 from tailwire.runtime.model_config import Precision
 from tailwire.runtime.text_cache import TextCache
 
+from ..built_models import build, load_reference
 from ..tiny_models import BLOCKS, DEPTHS, FAMILIES, VOCABULARY, save_tiny_model
 
 if TYPE_CHECKING:
@@ -72,13 +74,11 @@ def test_tiny_logits_equal_transformers_at_every_depth(tiny: TinyModels, family:
 def test_variants_equal_transformers(
     tmp_path: Path, family: str, changes: dict[str, object]
 ) -> None:
-    from ..built_models import _reference, build
-
     folder = save_tiny_model(family, tmp_path / "model", **changes)
     model = build(folder, tmp_path / "engines", "fp32")
     ids = random_ids(50)
     logits = all_logits(model, ids, model.config.num_blocks)
-    np.testing.assert_allclose(logits, _reference(folder).logits(ids), atol=1e-4)
+    np.testing.assert_allclose(logits, load_reference(folder).logits(ids), atol=1e-4)
 
 
 @pytest.mark.parametrize("depth", [30, 13, 11, 1])
@@ -87,24 +87,13 @@ def test_smollm2_logits_equal_transformers(
 ) -> None:
     ids = smollm2.model().tokenizer.encode(ordinary_text).ids[:WINDOW]
     logits = all_logits(smollm2.model(), ids, depth)
-    assert np.abs(logits - smollm2_reference_logits(smollm2, tuple(ids))).max() <= 1e-3
-
-
-def smollm2_reference_logits(smollm2: SmolLm2, ids: tuple[int, ...]) -> Float:
-    """As transformers' forward pass takes seconds, it is done once for all depths."""
-    if ids not in _KNOWN_LOGITS:
-        _KNOWN_LOGITS[ids] = smollm2.reference.logits(ids)
-    return _KNOWN_LOGITS[ids]
-
-
-_KNOWN_LOGITS: dict[tuple[int, ...], Float] = {}
+    assert np.abs(logits - smollm2.reference_logits(ids)).max() <= 1e-3
 
 
 def test_smollm2_greedy_text_equals_transformers(smollm2: SmolLm2) -> None:
     model = smollm2.model()
     prompts = [model.tokenizer.encode(prompt).ids for prompt in PROMPTS]
     expected = smollm2.reference.greedy(prompts, 32)
-    # transformers goes on behind an end token here, and so does this loop.
     assert [greedy(model, ids, 32) for ids in prompts] == expected
 
 
@@ -117,23 +106,34 @@ def greedy(model: LanguageModel, ids: list[int], new_tokens: int) -> list[int]:
     return tokens
 
 
+@pytest.fixture(scope="module")
+def ordinary_ids(smollm2: SmolLm2, ordinary_text: str) -> list[int]:
+    return smollm2.model().tokenizer.encode(ordinary_text).ids
+
+
+@pytest.fixture(scope="module")
+def fp32_choices(smollm2: SmolLm2, ordinary_ids: list[int]) -> NDArray[np.int64]:
+    return choices(smollm2.model(), ordinary_ids)
+
+
+def choices(model: LanguageModel, ids: list[int]) -> NDArray[np.int64]:
+    """The likeliest token at each of 1,000 positions, read in windows."""
+    windows = [ids[start : start + WINDOW] for start in range(0, 1000, WINDOW)]
+    tops = [all_logits(model, window, 30).argmax(axis=1) for window in windows]
+    return np.concatenate(tops)[:1000]
+
+
 @pytest.mark.parametrize(("precision", "least"), [("int8", 0.97), ("int4", 0.93)])
 def test_smollm2_agrees_with_fp32_on_ordinary_text(
-    smollm2: SmolLm2, ordinary_text: str, precision: Precision, least: float
+    smollm2: SmolLm2,
+    ordinary_ids: list[int],
+    fp32_choices: NDArray[np.int64],
+    precision: Precision,
+    least: float,
 ) -> None:
-    ids = smollm2.model().tokenizer.encode(ordinary_text).ids[: 4 * WINDOW]
-    agreement = np.concatenate(
-        [
-            top_tokens(smollm2.model(precision), window) == top_tokens(smollm2.model(), window)
-            for window in (ids[start : start + WINDOW] for start in range(0, len(ids), WINDOW))
-        ]
-    )[:1000]
+    agreement = choices(smollm2.model(precision), ordinary_ids) == fp32_choices
     assert len(agreement) == 1000
     assert agreement.mean() >= least
-
-
-def top_tokens(model: LanguageModel, ids: list[int]) -> NDArray[np.int64]:
-    return all_logits(model, ids, 30).argmax(axis=1)
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
@@ -172,12 +172,13 @@ def test_scores_of_chosen_tokens_are_their_logits(
     np.testing.assert_allclose(model.score(final, chosen), logits, atol=tolerance)
 
 
-def test_equal_weights_give_equal_files(tiny: TinyModels, tmp_path: Path) -> None:
-    from ..built_models import build
-
-    tiny.model("qwen2", "int4")
-    build(tiny.folder("qwen2"), tmp_path / "again", "int4")
-    first, again = tiny.engines("qwen2", "int4"), tmp_path / "again"
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_equal_weights_give_equal_files(
+    tiny: TinyModels, tmp_path: Path, precision: Precision
+) -> None:
+    tiny.model("qwen2", precision)
+    build(tiny.folder("qwen2"), tmp_path / "again", precision)
+    first, again = tiny.engines("qwen2", precision), tmp_path / "again"
     names = sorted(path.name for path in first.iterdir())
     assert names == sorted(path.name for path in again.iterdir())
     for name in names:

@@ -1,0 +1,33 @@
+"""Small runtimes around a tiny language model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tailwire.runtime.connections import ConnectionSpec
+
+from ..fakes import QUESTIONS, FakeRuntime, MakeRuntime, connection_spec, fake_runtime
+
+if TYPE_CHECKING:
+    from ..built_models import TinyModels
+
+
+@pytest.fixture
+def make(tiny: TinyModels, tmp_path: Path) -> Iterator[MakeRuntime]:
+    """Makes runtimes around one shared language model, with three standing questions."""
+    made: list[FakeRuntime] = []
+
+    def build(spec: ConnectionSpec | str = "plain", *, watch: bool = True, **options: Any) -> Any:
+        spec = connection_spec(spec) if isinstance(spec, str) else spec
+        made.append(fake_runtime(tiny.model("llama"), tmp_path, spec, **options))
+        for text, answers in QUESTIONS if watch else ():
+            made[-1].runtime.watch(text, answers)
+        return made[-1]
+
+    yield build
+    for fake in made:
+        fake.perception.close()
