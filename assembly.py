@@ -6,7 +6,8 @@ The one module that knows all rooms; builds what the cache lacks and says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnxruntime
@@ -87,6 +88,7 @@ class Assembly:
         self._config = config
         self._progress = progress
         self._loader, self._library = _BACKENDS[config.backend]
+        self._opened: list[Engine] = []
         self._registry = ModelRegistry()
         self._store = EngineStore(cache_dir() / "engines")
         self._machine = machine_identity()
@@ -94,12 +96,10 @@ class Assembly:
     def runtime(self) -> Runtime:
         """Load all parts; see `open_runtime`."""
         config = self._config
-        opened: list[Engine | LanguageModel | Encoder | Connection] = []
-        try:
+        with self._all_or_nothing():
             pack = None if config.pack == STARTER_PACK else load_pack(Path(config.pack))
             depths = () if pack is None else (pack.manifest.connection.tail_blocks,)
             model = self.language_model(depths)
-            opened.append(model)
             if pack is None:
                 pack = self.starter_pack(model)
             check_base_model(pack.manifest, model.config, model.manifest.name)
@@ -107,14 +107,11 @@ class Assembly:
             flops: dict[str, int] = {}
             for name, spec in pack.manifest.encoders.items():
                 encoders[name], flops[name] = self._encoder(pack, spec)
-                opened.append(encoders[name])
-            connection = self._connection(pack, model.config)
-            opened.append(connection)
             parts = RuntimeParts(
                 model=model,
                 pack=pack.manifest,
                 perception=Perception(encoders, pack.manifest.sensor_encoders, config.threads),
-                connection=connection,
+                connection=self._connection(pack, model.config),
                 policy=FixedPolicy(),
                 encoder_flops=flops,
             )
@@ -125,21 +122,30 @@ class Assembly:
                 max_age_ms=config.max_age_ms,
                 budget=config.budget,
             )
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Close the engines that are loaded already where a later part fails."""
+        try:
+            yield
         except BaseException:
-            for part in opened:
-                part.close()
+            for engine in self._opened:
+                engine.close()
             raise
+
+    def _load(self, path: Path, *, threads: int) -> Engine:
+        engine = self._loader(path, threads=threads)
+        self._opened.append(engine)
+        return engine
 
     def language_model(self, depths: tuple[int, ...]) -> LanguageModel:
         """The language model, from the cache or built now."""
         config = self._config
         path = self._model_path(config.model)
         content = self._registry.sha256(config.model)
-        return LanguageModel(
-            self._language_model_folder(path, content, depths),
-            self._loader,
-            threads=config.threads,
-        )
+        folder = self._language_model_folder(path, content, depths)
+        with self._all_or_nothing():
+            return LanguageModel(folder, self._load, threads=config.threads)
 
     def _model_path(self, name: str) -> Path:
         known = {entry.name: entry for entry in self._registry.entries()}
@@ -237,12 +243,8 @@ class Assembly:
                 field=str(folder / _COST_FILE),
                 remedy="remove the folder, the engine is then built again",
             ) from error
-        engine = self._loader(folder / "encoder.onnx", threads=self._config.threads)
-        try:
-            return Encoder(spec, engine), flops
-        except BaseException:
-            engine.close()
-            raise
+        engine = self._load(folder / "encoder.onnx", threads=self._config.threads)
+        return Encoder(spec, engine), flops
 
     def _connection(self, pack: Pack, config: LanguageModelConfig) -> Connection:
         spec = pack.manifest.connection
@@ -256,7 +258,7 @@ class Assembly:
             build_connection(spec, config, target / "connection.onnx")
 
         folder = self._store.get(key, build)
-        engine = self._loader(folder / "connection.onnx", threads=self._config.threads)
+        engine = self._load(folder / "connection.onnx", threads=self._config.threads)
         return Connection(spec, config, engine, pack.connection_weights)
 
 

@@ -13,7 +13,7 @@ from ..runtime.cost import WEIGHT_BYTES, LanguageModelCost
 from ..runtime.language_model import LanguageModel
 from ..runtime.text_cache import TextCache
 from .measure import machine_card
-from .peers.llama_cpp import LlamaCpp
+from .peers.llama_peer import LlamaCpp
 
 METHOD = (
     "Greedy decoding behind the same prompt, full vocabulary scored for each token, no stop at "

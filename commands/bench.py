@@ -143,7 +143,7 @@ def _decode(arguments: Namespace) -> dict[str, Any]:
 
 
 def _llama_cpp(arguments: Namespace, name: str, stack: ExitStack) -> tuple[dict[str, Any], str]:
-    from ..benchmarks.peers.llama_cpp import LlamaCpp, install, peer_python, write_q8_0
+    from ..benchmarks.peers.llama_peer import LlamaCpp, install, peer_python, write_q8_0
     from ..runtime.files import cache_dir
     from ..runtime.model_registry import ModelRegistry
 

@@ -140,14 +140,16 @@ def _attention(config: LanguageModelConfig, x: Float, block: Block, bias: Float)
 def _rotate(config: LanguageModelConfig, x: Float) -> Float:
     cos, sin = rotary_tables(config, x.shape[1])
     low, high = np.split(x, 2, axis=-1)
-    return np.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
+    turned = [low * cos - high * sin, high * cos + low * sin]
+    return np.concatenate(turned, axis=-1, dtype=np.float32)
 
 
 def _activate(config: LanguageModelConfig, x: Float) -> Float:
     if config.activation == "silu_gate":
         gate, up = np.split(x, 2, axis=-1)
-        return gate / (1 + np.exp(-gate)) * up
+        return (gate / (1 + np.exp(-gate)) * up).astype(np.float32)
     if config.activation == "relu":
         return np.maximum(x, 0)
     # The tanh form serves both kinds of GELU: only magnitudes matter here.
-    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    curve = np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))
+    return (0.5 * x * (1 + curve)).astype(np.float32)

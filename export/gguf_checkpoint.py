@@ -285,7 +285,8 @@ def _read_q4(
     blocks = np.ascontiguousarray(data).reshape(rows, columns // BLOCK, header + BLOCK // 2)
     scales = blocks[..., :2].copy().view(np.float16)[..., 0].astype(np.float32)
     packed = blocks[..., header:]
-    codes = np.concatenate([packed & 0x0F, packed >> 4], axis=-1).reshape(rows, columns)
+    halves = np.concatenate([packed & 0x0F, packed >> 4], axis=-1)
+    codes = halves.reshape(rows, columns).astype(np.uint8, copy=False)
     if not has_minimum:
         return AffineBlocks(codes, scales, None)
     minimum = blocks[..., 2:4].copy().view(np.float16)[..., 0].astype(np.float32)

@@ -35,7 +35,9 @@ class LanguageModelCost:
 
     Attributes:
         config: its sizes.
-        precision: of its block matrices; int4 has a small product for the offsets of its blocks.
+        precision: of its block matrices. int4 has a small product for the offsets of its blocks.
+            The few channels that some int8 matrices multiply twice are left out: which ones do is
+            known to the engines only, and they are below two percent of a model.
     """
 
     config: LanguageModelConfig
@@ -133,9 +135,15 @@ class LanguageModelCost:
         )
 
     def logits(self, rows: int, tokens: int | None = None) -> int:
-        """Scores of `tokens` vocabulary entries (all of them if None) for `rows` states."""
-        wanted = self.config.vocab_size if tokens is None else tokens
-        return linear_flops(rows, self.config.embedding_size, wanted)
+        """Scores of `tokens` vocabulary entries (all of them if None) for `rows` states.
+
+        A quantised engine scores all entries in two passes, to keep more bits of the states.
+        """
+        size = self.config.embedding_size
+        if tokens is not None:
+            return linear_flops(rows, size, tokens)
+        passes = 1 if self.precision == "fp32" or size % _BLOCK else 2
+        return linear_flops(passes * rows, size, self.config.vocab_size)
 
     def weight_bytes(self, precision: Precision) -> int:
         """Bytes of all block matrices."""

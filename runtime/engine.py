@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.generic]
+#: Any dtype: which one is in the engine's specs, checked when it runs.
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from .engine import Engine, EngineLoader
+from .engine import Array, Engine, EngineLoader
 from .errors import ConfigError, EngineError
 from .head_state import Float, HeadState, KeyValue, PackedHeadsCache
 from .kv_prefix import KvPrefix, join_rows
@@ -225,7 +225,7 @@ class LanguageModel:
 
     def embed_tokens(self, ids: NDArray[np.int64], positions: NDArray[np.int64]) -> KeyValue:
         """Residual stream and first projections of tokens at `positions` (`[1, tokens]`)."""
-        inputs: dict[str, NDArray[np.generic]] = {"embedding": self.embedding.rows(ids)[None]}
+        inputs: dict[str, Array] = {"embedding": self.embedding.rows(ids)[None]}
         if self.config.position == "learned":
             inputs["position_ids"] = positions
         outputs = self.embed.run(inputs)
@@ -282,7 +282,7 @@ class LanguageModel:
         if rows == 0 and self.config.position == "rope" and not _is_run(layout.position_ids[0]):
             return self._run_behind_masked_row(group, engine, residual, qkv, layout, bias)
         total = rows + layout.tokens
-        inputs: dict[str, NDArray[np.generic]] = {
+        inputs: dict[str, Array] = {
             "residual_in": residual,
             "qkv_in": qkv,
             "past_and_new_minus_1": np.asarray([total - 1], dtype=np.int32),
@@ -295,7 +295,7 @@ class LanguageModel:
         for block in range(group.start, group.stop):
             inputs[f"past_key_{block}"], inputs[f"past_value_{block}"] = past[block]
             inputs[f"bias_{block}"] = bias[block]
-        return engine.run(inputs)  # pyright: ignore[reportReturnType] - all outputs are float32
+        return engine.run(inputs)
 
     def _run_behind_masked_row(
         self,

@@ -133,9 +133,10 @@ def step_bias(
         bias[..., :prefix_rows] = MASKED
     if config.position != "alibi":
         return bias
-    distances = np.arange(-prefix_rows, position + 1, dtype=np.float32) - position
+    distances = np.arange(-prefix_rows - position, 1).astype(np.float32)
     distances[:prefix_rows] = 0
-    return bias + alibi_slopes(config.num_heads)[None, :, None, None] * distances
+    slopes = alibi_slopes(config.num_heads)[None, :, None, None]
+    return np.add(bias, slopes * distances, dtype=np.float32)
 
 
 def alibi_slopes(num_heads: int) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ class Plan(BaseModel):
         sensors: for each sensor used, whether its encoder runs or its last tokens are reused.
         tail_blocks: depth of the tail that attends to the sensors.
         precision: of the language model.
-        flops: predicted cost of the frame.
+        flops: predicted cost of the frame, without the tokens that answers turn out to need.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,7 +67,8 @@ class Answer(BaseModel):
         dropped: sensors that were wanted and could not be used, with the reason.
         plan: what the frame did.
         timings_ms: milliseconds per stage; stages of a batch are shared by its answers.
-        flops: counted operations of the frame.
+        flops: counted operations of the frame, for all its answers together; where a question is
+            asked once, with its head.
         pack: name and version of the pack.
         pack_trained: False where the connections know nothing yet, so answers mean nothing.
     """

@@ -7,12 +7,15 @@ distance 0 from every token.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import gguf
 import numpy as np
 import torch
 import transformers
@@ -30,9 +33,10 @@ class Reference:
     """A float32 causal model of transformers that answers with numpy logits."""
 
     def __init__(self, folder: Path, gguf_file: str | None = None) -> None:
-        self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=gguf_file, dtype=torch.float32
-        ).eval()
+        with _gguf_read_once():
+            self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, gguf_file=gguf_file, dtype=torch.float32
+            ).eval()
         self.model.generation_config.eos_token_id = None
 
     def logits(self, token_ids: Sequence[int], prefix: Prefix | None = None) -> Float:
@@ -72,6 +76,16 @@ class Reference:
         with _quietly():
             grown = self.model.generate(ids, attention_mask=mask, generation_config=config)
         return grown[:, longest:].tolist()
+
+
+@contextmanager
+def _gguf_read_once() -> Iterator[None]:
+    """transformers parses the file twice and builds its table of names for each module anew."""
+    with (
+        mock.patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)),
+        mock.patch.object(gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)),
+    ):
+        yield
 
 
 @contextmanager

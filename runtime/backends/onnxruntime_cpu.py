@@ -127,4 +127,5 @@ def session_options(threads: int) -> ort.SessionOptions:
 
 def _spec(argument: ort.NodeArg) -> TensorSpec:
     shape = tuple(d if isinstance(d, int) else -1 for d in argument.shape)
-    return TensorSpec(argument.name, shape, _DTYPES.get(argument.type, argument.type))
+    kind = str(argument.type)
+    return TensorSpec(str(argument.name), shape, _DTYPES.get(kind, kind))

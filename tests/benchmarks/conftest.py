@@ -1,4 +1,4 @@
-"""A tiny language model for benchmarks, which must measure the right thing before the right time."""
+"""A tiny language model: a benchmark must measure the right thing before the right time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tailwire.export.checkpoint import open_checkpoint
 from tailwire.export.llm_graphs import build_language_model
 from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from tailwire.benchmarks.input_level import InputLevelModel
 from tailwire.runtime.language_model import LanguageModel
 

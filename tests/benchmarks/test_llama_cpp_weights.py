@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from gguf import GGMLQuantizationType
-from tailwire.benchmarks.peers.llama_cpp import write_q8_0
+
+from tailwire.benchmarks.peers.llama_peer import write_q8_0
 from tailwire.export.gguf_checkpoint import GgufCheckpoint
 
 from ..tiny_gguf import write_tiny_gguf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from tailwire.benchmarks.measure import Timings, interleave, machine_card, paired_ratio
 
 

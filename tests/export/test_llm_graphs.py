@@ -14,6 +14,7 @@ from tailwire.export.llm_graphs import build_language_model, plan_groups
 from tailwire.runtime.errors import ConfigError, ModelError
 from tailwire.runtime.language_model import LanguageModel
 from tailwire.runtime.model_config import Precision
+from tailwire.runtime.packed_cache import PackedCache
 from tailwire.runtime.text_cache import TextCache
 
 from ..built_models import build, load_reference
@@ -95,6 +96,7 @@ def test_smollm2_greedy_text_equals_transformers(smollm2: SmolLm2) -> None:
     prompts = [model.tokenizer.encode(prompt).ids for prompt in PROMPTS]
     expected = smollm2.reference.greedy(prompts, 32)
     assert [greedy(model, ids, 32) for ids in prompts] == expected
+    assert greedy_batch(model, prompts, 32) == expected
 
 
 def greedy(model: LanguageModel, ids: list[int], new_tokens: int) -> list[int]:
@@ -104,6 +106,18 @@ def greedy(model: LanguageModel, ids: list[int], new_tokens: int) -> list[int]:
     while len(tokens) < new_tokens:
         tokens.append(int(model.logits(cache.extend(tokens[-1])).argmax()))
     return tokens
+
+
+def greedy_batch(
+    model: LanguageModel, prompts: list[list[int]], new_tokens: int
+) -> list[list[int]]:
+    result = model.tail([model.encode(ids, [10]) for ids in prompts], None, 10)
+    cache = PackedCache(model, result)
+    steps = [model.logits(result.final).argmax(axis=1)]
+    while len(steps) < new_tokens:
+        final = cache.extend(range(len(prompts)), steps[-1].tolist())
+        steps.append(model.logits(final).argmax(axis=1))
+    return np.stack(steps, axis=1).tolist()
 
 
 @pytest.fixture(scope="module")
