@@ -108,7 +108,8 @@ def test_smollm2_with_a_prefix_equals_the_reference(smollm2: SmolLm2) -> None:
     prefix = random_prefix(model.config, (*range(20, 25), 29), rows=28)
     logits = all_logits(model, ids, prefix, 10)
     expected = smollm2.reference.logits(ids, as_reference(prefix))
-    assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
+    # Logits reach 28 here, so two float32 libraries differ by about 1e-4.
+    assert np.abs(logits - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "opt"])
@@ -236,7 +237,7 @@ def test_smollm2_answers_alike_in_a_batch_and_alone(smollm2: SmolLm2, precision:
     for text, head in enumerate(heads):
         single = model.logits(model.tail([head], prefix, 10).final)[0]
         error = np.abs(packed[text] - single).max()
-        assert error <= (1e-4 if precision == "fp32" else 0.05 * np.abs(single).max())
+        assert error <= (1e-5 if precision == "fp32" else 0.05) * np.abs(single).max()
 
 
 def decoded_alone(
