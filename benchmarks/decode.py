@@ -95,7 +95,7 @@ def bench_decode(
                 times[one.name] += ms
         if progress is not None and number >= 0:
             progress(number + 1, rounds)
-    cost = LanguageModelCost(model.config)
+    cost = LanguageModelCost(model.config, model.manifest.precision)
     speeds = {name: round(1000 / float(np.median(ms)), 1) for name, ms in times.items()}
     return {
         "benchmark": "decode",

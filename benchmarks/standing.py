@@ -105,7 +105,7 @@ def bench_standing(
 def _flops(
     model: LanguageModel, questions: int, tail_blocks: int, text_tokens: int, sensor_tokens: int
 ) -> dict[str, int]:
-    cost = LanguageModelCost(model.config)
+    cost = LanguageModelCost(model.config, model.manifest.precision)
     lengths = [text_tokens] * questions
     tokens = questions * text_tokens
     both = questions * (sensor_tokens + 1)

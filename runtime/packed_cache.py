@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import ConfigError
 from .head_state import Float, KeyValue
 from .language_model import LanguageModel, TailResult, group_caches
 from .packing import PREFIX, PackedLayout, Rows, attention_bias
@@ -46,8 +47,18 @@ class PackedCache:
 
         Returns:
             Final states, float32 `[questions, embedding_size]`.
+
+        Raises:
+            ConfigError: a question and its answer are longer than the model allows.
         """
         model = self._model
+        limit = model.manifest.max_text_tokens
+        if any(self._lengths[question] >= limit for question in questions):
+            raise ConfigError(
+                f"a question and its answer have reached {limit} tokens",
+                field="question",
+                remedy="shorten the question or its answers",
+            )
         owner = np.asarray(questions, dtype=np.int64)
         positions = np.asarray([self._lengths[q] for q in questions], dtype=np.int64)
         new: Rows = (owner, positions)
