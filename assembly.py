@@ -14,7 +14,7 @@ import onnxruntime
 
 from .export import recipes
 from .runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
-from .runtime.config import STARTER_PACK, RuntimeConfig
+from .runtime.config import CONDITIONED_STARTER_PACK, STARTER_PACK, RuntimeConfig
 from .runtime.connections import Connection, ConnectionSpec
 from .runtime.encoders import CameraInput, Encoder, EncoderSpec, LidarInput
 from .runtime.engine import Engine, EngineLoader
@@ -97,11 +97,12 @@ class Assembly:
         """Load all parts; see `open_runtime`."""
         config = self._config
         with self._all_or_nothing():
-            pack = None if config.pack == STARTER_PACK else load_pack(Path(config.pack))
+            made_here = config.pack in (STARTER_PACK, CONDITIONED_STARTER_PACK)
+            pack = None if made_here else load_pack(Path(config.pack))
             depths = () if pack is None else (pack.manifest.connection.tail_blocks,)
             model = self.language_model(depths)
             if pack is None:
-                pack = self.starter_pack(model)
+                pack = self.starter_pack(model, _starter_connection(config.pack, model.config))
             check_base_model(pack.manifest, model.config, model.manifest.name)
             encoders: dict[str, Encoder] = {}
             flops: dict[str, int] = {}
@@ -260,6 +261,12 @@ class Assembly:
         folder = self._store.get(key, build)
         engine = self._load(folder / "connection.onnx", threads=self._config.threads)
         return Connection(spec, config, engine, pack.connection_weights)
+
+
+def _starter_connection(pack: str, config: LanguageModelConfig) -> ConnectionSpec | None:
+    if pack == STARTER_PACK:
+        return None
+    return ConnectionSpec(kind="conditioned", tail_blocks=min(10, config.num_blocks))
 
 
 def _encoder_recipe(spec: EncoderSpec) -> str:

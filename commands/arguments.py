@@ -44,7 +44,11 @@ def add_runtime_arguments(parser: ArgumentParser) -> None:
         metavar="NAME|PATH",
         help="a name of `tailwire models list`, a .gguf file or a Hugging Face folder",
     )
-    parser.add_argument("--pack", metavar="DIR|starter", help="folder of a pack (default: starter)")
+    parser.add_argument(
+        "--pack",
+        metavar="DIR|starter",
+        help="folder of a pack, `starter` (default) or `starter-conditioned`",
+    )
     parser.add_argument("--threads", metavar="N", type=int, help="threads of an engine")
     parser.add_argument(
         "--config",

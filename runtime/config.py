@@ -15,6 +15,9 @@ from .plans import Budget
 #: The pack that is made here when none is given; its connections know nothing.
 STARTER_PACK = "starter"
 
+#: The same with a question-conditioned connection.
+CONDITIONED_STARTER_PACK = "starter-conditioned"
+
 
 class RuntimeConfig(BaseModel):
     """What to load and how to run it.
@@ -22,7 +25,7 @@ class RuntimeConfig(BaseModel):
     Attributes:
         model: name in the model registry, a GGUF file, or a Hugging Face folder.
         precision: of the language model.
-        pack: folder of a pack, or `starter`.
+        pack: folder of a pack, or `starter`, or `starter-conditioned`.
         sensors: sensors switched on, or None for all of the pack.
         tail_blocks: tail depth, or None for the pack's own.
         threads: threads of one engine.

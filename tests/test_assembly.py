@@ -223,15 +223,19 @@ def camera_weights() -> Path:
         pytest.skip(f"the camera weights are not here: {error}")
 
 
-def test_the_starter_pack_is_made_once(camera_weights: Path, tiny: TinyModels, cache: Path) -> None:
+@pytest.mark.parametrize(("pack", "kind"), [("starter", "plain"), ("starter-conditioned", None)])
+def test_the_starter_pack_is_made_once(
+    camera_weights: Path, tiny: TinyModels, cache: Path, pack: str, kind: str | None
+) -> None:
     target = cache / "models" / "efficientnet-lite0" / camera_weights.name
     target.parent.mkdir(parents=True)
     target.symlink_to(camera_weights)
-    config = RuntimeConfig(model=str(tiny.folder("llama")), precision="fp32", threads=1)
+    config = RuntimeConfig(model=str(tiny.folder("llama")), precision="fp32", threads=1, pack=pack)
     told: list[list[str]] = [[], []]
     for progress in told:
         with open_runtime(config, progress.append) as rt:
             answer = rt.ask([cloud()], *QUESTION)
+            assert rt.pack.connection.kind == (kind or "conditioned")
             assert answer.pack_trained is False
             assert answer.pack.startswith("starter ")
             assert len(rt.known_sensors) == 7
