@@ -18,7 +18,8 @@ def local_model_files(path: Path) -> list[Path]:
 
     Args:
         path: a `.gguf` file, or a folder in the Hugging Face layout: `config.json`,
-            `tokenizer.json`, and `*.safetensors` with its index if there are several.
+            `tokenizer.json`, and `*.safetensors` with its index if there are several; files with
+            a chat template belong to it where they are there.
 
     Raises:
         ModelError: a file is missing or is not what its name says.
@@ -97,7 +98,9 @@ def _hugging_face_files(folder: Path) -> list[Path]:
             else "copy the missing files from where the model came",
         )
     _json_object(folder / "config.json")
-    return files
+    # These hold the chat template, which engines keep too.
+    optional = (folder / name for name in ("chat_template.jinja", "tokenizer_config.json"))
+    return [*files, *(file for file in optional if file.is_file())]
 
 
 def _json_object(file: Path) -> dict[str, object]:
