@@ -17,6 +17,7 @@ from ..runtime.model_manifest import MANIFEST_NAME, BlockGroup, ModelManifest
 from ..runtime.vocabulary import write_table
 from .calibrate import CalibratedCheckpoint
 from .checkpoint import Checkpoint
+from .decode_weights import write_decode_weights
 from .graph import GraphBuilder
 from .llm_layers import Layers, rotary_tables
 from .quantize import can_quantize, to_int8
@@ -76,6 +77,7 @@ def build_language_model(
     for number, group in enumerate(groups):
         _build_group(checkpoint, folder / group.file, group, precision, max_text_tokens)
         report(f"blocks {group.start}-{group.stop - 1}", number + 2, total)
+    write_decode_weights(checkpoint, folder, precision, _positions(config, max_text_tokens))
     _build_logits(checkpoint.head(), config, folder / "logits.onnx", precision)
     embedding, head = checkpoint.embedding(), checkpoint.head()
     _write_table(embedding, folder / "embedding", precision)

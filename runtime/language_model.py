@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from .head_state import Float, HeadState, KeyValue, PackedHeadsCache
 from .kv_prefix import KvPrefix, join_rows
 from .model_config import LanguageModelConfig
 from .model_manifest import BlockGroup, read_manifest
+from .native_decode import NativeDecoder, open_decoder
 from .packing import MASKED, PackedLayout, pack_lengths, packed_bias
 from .vocabulary import VocabularyTable
 
@@ -64,6 +66,7 @@ class LanguageModel:
         Raises:
             EngineError: a file is missing, corrupt, or the back end cannot run it.
         """
+        self._folder, self._threads = folder, threads
         self.manifest = read_manifest(folder)
         self.config: LanguageModelConfig = self.manifest.config
         self._load: Callable[[str], Engine] = lambda file: load_engine(
@@ -90,6 +93,16 @@ class LanguageModel:
             engine.close()
         if self._logits is not None:
             self._logits.close()
+        if "native" in self.__dict__ and self.native[0] is not None:
+            self.native[0].close()
+
+    @cached_property
+    def native(self) -> tuple[NativeDecoder | None, str]:
+        """What decodes token by token in C, or None and why there is nothing.
+
+        Made when first asked for, which may run the machine's compiler for seconds.
+        """
+        return open_decoder(self._folder, self.manifest, threads=self._threads)
 
     def encode(self, token_ids: Sequence[int], depths: Sequence[int]) -> HeadState:
         """Run a question through the head, as deep as the shallowest of `depths` allows.
@@ -215,6 +228,9 @@ class LanguageModel:
 
     def logits(self, final: Float) -> Float:
         """Float32 `[rows, vocab_size]` of final states `[rows, embedding_size]`."""
+        native = self.native[0] if len(final) == 1 else None
+        if native is not None:
+            return native.logits(final)
         if self._logits is None:
             self._logits = self._load(self.manifest.logits_file)
         return self._logits.run({"final": final[None]})["logits"][0]

@@ -1,7 +1,8 @@
 """Continues one question token by token, on buffers that are written in place.
 
 After a packed tail, the question's keys and values are copied once into buffers with room for the
-answer. From then on a token allocates and copies nothing: engines read and append in place.
+answer. From then on a token allocates and copies nothing: keys and values are read and appended in
+place, by the native decoder where there is one, else by the engines.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from .engine import Array, BoundRun
 from .errors import ConfigError
 from .head_state import Float
 from .language_model import LanguageModel, TailResult
+from .native_decode import TextRows
 from .packing import step_bias
 
 
@@ -22,7 +24,15 @@ class TextCache:
     Below `boundary` the rows are text; from there on the prefix rows come first.
     """
 
-    def __init__(self, model: LanguageModel, result: TailResult, question: int, room: int) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        result: TailResult,
+        question: int,
+        room: int,
+        *,
+        native: bool = True,
+    ) -> None:
         """Copy what the head and the tail know of a question.
 
         Args:
@@ -30,6 +40,7 @@ class TextCache:
             result: of a tail call.
             question: its index in that call.
             room: tokens that can be appended.
+            native: False decodes with the engines in any case.
 
         Raises:
             ConfigError: question and answer would be longer than the model allows.
@@ -48,7 +59,20 @@ class TextCache:
         self._prefix_rows, self._buffers = _copy_rows(model, result, question, self._capacity)
         self._prefix_blocks = frozenset(() if result.prefix is None else result.prefix.blocks)
         self._boundary = result.boundary
-        self._bind()
+        decoder = model.native[0] if native else None
+        self._native = None if decoder is None else decoder.text(self._text_rows())
+        if self._native is None:
+            self._bind()
+
+    def _text_rows(self) -> dict[int, TextRows]:
+        return {
+            block: TextRows(
+                buffers,
+                self._prefix_rows if block >= self._boundary else 0,
+                block in self._prefix_blocks,
+            )
+            for block, buffers in self._buffers.items()
+        }
 
     def _bind(self) -> None:
         config = self._model.config
@@ -111,8 +135,17 @@ class TextCache:
                 field="max_new_tokens",
                 remedy="give the answer more room",
             )
+        embedding = self._model.embedding.rows(np.asarray([token_id]))
+        if self._native is not None:
+            final = self._native.extend(embedding, position)
+        else:
+            final = self._run_engines(embedding, position)
+        self.text_tokens += 1
+        return final
+
+    def _run_engines(self, embedding: Float, position: int) -> Float:
         config = self._model.config
-        self._embedding[0] = self._model.embedding.rows(np.asarray([token_id]))
+        self._embedding[0] = embedding
         self._position[0, 0] = position
         for rows, (last, total) in self._lengths.items():
             last[0] = rows + position
@@ -129,7 +162,6 @@ class TextCache:
                     seen = block in self._prefix_blocks or not self._prefix_rows
                     run.rebind(f"bias_{block}", visible if seen else hidden)
             run.run()
-        self.text_tokens += 1
         return self._final[0].copy()
 
 

@@ -1,0 +1,252 @@
+"""Decodes token by token in C, with weights that lie in the order in which they are read.
+
+For models of the Llama kind at 8 and 4 bits, on machines with a C compiler. Everything is mapped
+from disk, so what is never decoded costs no memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import platform
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels import native
+from .engine_key import machine_identity
+from .errors import CacheError, EngineError
+from .files import cache_dir
+from .head_state import Float, KeyValue
+from .model_manifest import ModelManifest
+from .vocabulary import BLOCK
+
+WEIGHTS_NAME = "decode.bin"
+INDEX_NAME = "decode.json"
+
+#: Names of a block's matrices, in the index and in `export.weights.Block`.
+MATRICES = ("qkv", "output", "ffn_in", "ffn_out")
+
+#: Rows that are computed side by side.
+ROW_GROUP = 16
+
+#: Architectures with vector code of their own.
+_TUNED_FOR = ("x86_64", "AMD64")
+
+_SOURCES = tuple(
+    Path(native.__file__).with_name(name)
+    for name in ("decode_step.c", "decode_products.h", "decode_threads.h")
+)
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("blocks", "hidden", "heads", "kv_heads")),
+        *((name, ctypes.c_int32) for name in ("head_dim", "ffn", "bits", "threads")),
+        ("norm_epsilon", ctypes.c_float),
+    )
+
+
+class _Block(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in MATRICES),
+        *((f"{name}_bias", ctypes.c_void_p) for name in MATRICES),
+        *((name, ctypes.c_void_p) for name in ("attention_norm", "ffn_norm")),
+        *((f"{name}_factor", ctypes.c_float) for name in MATRICES),
+    )
+
+
+class _Rows(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("keys", "values")),
+        *((name, ctypes.c_int64) for name in ("capacity", "first", "next")),
+    )
+
+
+@dataclass(frozen=True)
+class TextRows:
+    """Keys and values of one text in one block.
+
+    Attributes:
+        buffers: keys and values `[1, kv_heads, capacity, head_dim]`, written in place.
+        prefix_rows: rows in front of the text.
+        sees_prefix: whether the block attends to them.
+    """
+
+    buffers: KeyValue
+    prefix_rows: int
+    sees_prefix: bool
+
+
+class NativeDecoder:
+    """One model's weights in the hands of the C code; calls from several threads take turns."""
+
+    def __init__(
+        self, library: ctypes.CDLL, folder: Path, manifest: ModelManifest, *, threads: int
+    ) -> None:
+        """Map the weights in `folder`.
+
+        Raises:
+            OSError, ValueError, KeyError: a file is missing or corrupt.
+            MemoryError: there is no memory for the buffers.
+        """
+        config = manifest.config
+        self._library = _declare(library)
+        self._config = config
+        index: dict[str, dict[str, Any]] = json.loads((folder / INDEX_NAME).read_bytes())
+        self._weights = np.memmap(folder / WEIGHTS_NAME, dtype=np.uint8, mode="r")
+        if any(e["offset"] + e["bytes"] > len(self._weights) for e in index.values()):
+            raise ValueError(f"{WEIGHTS_NAME} is cut off")
+        self._codes, self._scales = _map_head(folder / manifest.head_table)
+        if self._codes.shape != (config.vocab_size, config.hidden_size):
+            raise ValueError("the output matrix does not fit the model")
+        start = self._weights.ctypes.data
+        addresses = {name: start + int(entry["offset"]) for name, entry in index.items()}
+        blocks = (_Block * config.num_blocks)(
+            *(_block(number, index, addresses) for number in range(config.num_blocks))
+        )
+        shape = _Shape(
+            config.num_blocks,
+            config.hidden_size,
+            config.num_heads,
+            config.num_kv_heads,
+            config.head_dim,
+            config.ffn_size,
+            8 if manifest.precision == "int8" else 4,
+            max(1, threads),
+            config.norm_eps,
+        )
+        self._handle = self._library.decoder_open(
+            ctypes.byref(shape),
+            blocks,
+            addresses["final_norm"],
+            addresses["cosines"],
+            addresses["sines"],
+        )
+        if not self._handle:
+            raise MemoryError("no memory for the decoder")
+        self.close = weakref.finalize(self, self._library.decoder_close, self._handle)
+
+    def text(self, rows: Mapping[int, TextRows]) -> NativeText:
+        """Prepare to continue a text whose keys and values are in `rows`, by block."""
+        return NativeText(self, [rows[block] for block in range(self._config.num_blocks)])
+
+    def step(self, embedding: Float, position: int, rows: ctypes.Array[_Rows]) -> Float:
+        """Final state `[1, hidden_size]` of the token at `position`."""
+        self._check_open()
+        embedding = np.ascontiguousarray(embedding, dtype=np.float32)
+        final = np.empty((1, self._config.hidden_size), dtype=np.float32)
+        if self._library.decoder_step(
+            self._handle, embedding.ctypes.data, position, rows, final.ctypes.data
+        ):
+            raise EngineError("no memory for the attention scores", field="max_new_tokens")
+        return final
+
+    def logits(self, final: Float) -> Float:
+        """Float32 `[1, vocab_size]` of one final state `[1, hidden_size]`."""
+        self._check_open()
+        final = np.ascontiguousarray(final, dtype=np.float32)
+        logits = np.empty((1, self._config.vocab_size), dtype=np.float32)
+        self._library.decoder_logits(
+            self._handle,
+            final.ctypes.data,
+            self._codes.ctypes.data,
+            self._scales.ctypes.data,
+            len(self._codes),
+            logits.ctypes.data,
+        )
+        return logits
+
+    def _check_open(self) -> None:
+        if not self.close.alive:
+            raise EngineError("the engine is closed", field=WEIGHTS_NAME, remedy="load it again")
+
+
+class NativeText:
+    """A text that grows token by token."""
+
+    def __init__(self, decoder: NativeDecoder, rows: list[TextRows]) -> None:
+        self._decoder = decoder
+        self._prefix_rows = [block.prefix_rows for block in rows]
+        # The structure keeps addresses only, so the arrays must live as long as it does.
+        self._buffers = [block.buffers for block in rows]
+        self._rows = (_Rows * len(rows))()
+        for target, block in zip(self._rows, rows, strict=True):
+            keys, values = block.buffers
+            for array in (keys, values):
+                if not array.flags.c_contiguous or array.dtype != np.float32:
+                    raise EngineError("the buffer is not contiguous float32", field="rows")
+            target.keys, target.values = keys.ctypes.data, values.ctypes.data
+            target.capacity = keys.shape[2]
+            target.first = 0 if block.sees_prefix else block.prefix_rows
+
+    def extend(self, embedding: Float, position: int) -> Float:
+        """Append the token at `position`; returns its final state `[1, hidden_size]`."""
+        for target, prefix_rows in zip(self._rows, self._prefix_rows, strict=True):
+            target.next = prefix_rows + position
+            if target.next >= target.capacity:
+                raise EngineError("the text has no room left", field="rows")
+        return self._decoder.step(embedding, position, self._rows)
+
+
+def open_decoder(
+    folder: Path, manifest: ModelManifest, *, threads: int
+) -> tuple[NativeDecoder | None, str]:
+    """The native decoder of a folder of engines, or None and why there is none."""
+    if platform.machine() not in _TUNED_FOR:
+        # The portable C path is correct there, but nobody has measured it against the engines.
+        return None, f"native decoding has not been tuned for {platform.machine()}"
+    if not (folder / INDEX_NAME).exists():
+        return None, f"{manifest.name} at {manifest.precision} has no weights for native decoding"
+    try:
+        cache = cache_dir() / "native"
+    except CacheError as error:
+        return None, str(error)
+    library, reason = native.load_native(_SOURCES, cache, machine_identity())
+    if library is None:
+        return None, reason
+    try:
+        return NativeDecoder(library, folder, manifest, threads=threads), reason
+    except (OSError, ValueError, KeyError, TypeError, MemoryError) as error:
+        return None, f"the weights for native decoding cannot be used: {error}"
+
+
+def _map_head(stem: Path) -> tuple[NDArray[np.int8], Float]:
+    codes = np.load(stem.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+    scales_path = stem.with_name(f"{stem.name}.scales.npy")
+    scales = np.load(scales_path, mmap_mode="r", allow_pickle=False)
+    fits = scales.shape == (codes.shape[0], codes.shape[1] // BLOCK)
+    if codes.dtype != np.int8 or scales.dtype != np.float32 or not fits:
+        raise ValueError("the output matrix has no 8-bit codes")
+    return codes, scales
+
+
+def _block(
+    number: int, index: Mapping[str, Mapping[str, Any]], addresses: Mapping[str, int]
+) -> _Block:
+    names = [*MATRICES, *(f"{name}_bias" for name in MATRICES), "attention_norm", "ffn_norm"]
+    values: dict[str, Any] = {name: addresses.get(f"{number}.{name}") for name in names}
+    for name in (*MATRICES, "attention_norm", "ffn_norm"):
+        if values[name] is None:
+            raise ValueError(f"{name} of block {number} is missing")
+    for name in MATRICES:
+        values[f"{name}_factor"] = float(index[f"{number}.{name}"]["factor"])
+    return _Block(**values)
+
+
+def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
+    address, integer = ctypes.c_void_p, ctypes.c_int64
+    library.decoder_open.argtypes = [address] * 5
+    library.decoder_open.restype = address
+    library.decoder_close.argtypes = [address]
+    library.decoder_close.restype = None
+    library.decoder_step.argtypes = [address, address, integer, address, address]
+    library.decoder_step.restype = ctypes.c_int
+    library.decoder_logits.argtypes = [address] * 4 + [integer, address]
+    library.decoder_logits.restype = None
+    return library
