@@ -123,13 +123,7 @@ def make_starter_pack(
         description="Untrained connections over ImageNet camera features; for trying and measuring",
         trained=False,
         licences=("Apache-2.0",),
-        base_model=BaseModelSpec(
-            name=model_name,
-            hidden_size=model_config.hidden_size,
-            num_blocks=model_config.num_blocks,
-            num_kv_heads=model_config.num_kv_heads,
-            head_dim=model_config.head_dim,
-        ),
+        base_model=BaseModelSpec.of(model_name, model_config),
         prompt=PromptSpec(template=_CHATML)
         if chat
         else PromptSpec(template=_PLAIN, answer_prefix=" "),

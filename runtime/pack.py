@@ -39,6 +39,17 @@ class BaseModelSpec(BaseModel):
     num_kv_heads: int = Field(gt=0)
     head_dim: int = Field(gt=0)
 
+    @classmethod
+    def of(cls, name: str, config: LanguageModelConfig) -> BaseModelSpec:
+        """What a pack made for the model `name` says of it."""
+        return cls(
+            name=name,
+            hidden_size=config.hidden_size,
+            num_blocks=config.num_blocks,
+            num_kv_heads=config.num_kv_heads,
+            head_dim=config.head_dim,
+        )
+
 
 class PromptSpec(BaseModel):
     """How a question is put to the language model.

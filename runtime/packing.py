@@ -128,15 +128,10 @@ def step_bias(
     Returns:
         Float32 `[1, 1 or heads, 1, rows + position + 1]`.
     """
-    bias = np.zeros((1, 1, 1, prefix_rows + position + 1), dtype=np.float32)
-    if not prefix_visible:
-        bias[..., :prefix_rows] = MASKED
-    if config.position != "alibi":
-        return bias
-    distances = np.arange(-prefix_rows - position, 1).astype(np.float32)
-    distances[:prefix_rows] = 0
-    slopes = alibi_slopes(config.num_heads)[None, :, None, None]
-    return np.add(bias, slopes * distances, dtype=np.float32)
+    keys = np.concatenate([np.full(prefix_rows, PREFIX), np.arange(position + 1)])
+    query: Rows = (np.zeros(1, dtype=np.int64), np.asarray([position], dtype=np.int64))
+    owners = np.zeros(len(keys), dtype=np.int64)
+    return attention_bias(config, query, (owners, keys), prefix_visible=prefix_visible)
 
 
 def alibi_slopes(num_heads: int) -> NDArray[np.float32]:

@@ -1,7 +1,8 @@
-"""Small runtimes around a tiny language model."""
+"""Small runtimes around a tiny language model, and disks of one's own to fill."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,3 +32,18 @@ def make(tiny: TinyModels, tmp_path: Path) -> Iterator[MakeRuntime]:
     yield build
     for fake in made:
         fake.perception.close()
+
+
+@pytest.fixture
+def private_mount() -> list[str]:
+    """The beginning of a command that may mount without anybody else seeing it."""
+    command = ["unshare", "--map-root-user", "--mount"]
+    try:
+        probe = subprocess.run(
+            [*command, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
+        )
+    except FileNotFoundError:
+        pytest.skip("needs unshare (util-linux)")
+    if probe.returncode:
+        pytest.skip("this kernel lets no user mount a tmpfs in a namespace of their own")
+    return command

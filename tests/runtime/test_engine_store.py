@@ -307,21 +307,6 @@ class TestDisk:
             store.verify(entry)
 
 
-@pytest.fixture
-def private_mount() -> list[str]:
-    """The beginning of a command that may mount without anybody else seeing it."""
-    command = ["unshare", "--map-root-user", "--mount"]
-    try:
-        probe = subprocess.run(
-            [*command, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
-        )
-    except FileNotFoundError:
-        pytest.skip("needs unshare (util-linux)")
-    if probe.returncode:
-        pytest.skip("this kernel lets no user mount a tmpfs in a namespace of their own")
-    return command
-
-
 class TestVerify:
     def test_an_intact_engine_stays(self, store: EngineStore) -> None:
         entry = store.get(KEY, build)

@@ -104,21 +104,6 @@ class TestWriteAtomic:
         subprocess.run(command, check=True)
 
 
-@pytest.fixture
-def private_mount() -> list[str]:
-    """The beginning of a command that may mount without anybody else seeing it."""
-    command = ["unshare", "--map-root-user", "--mount"]
-    try:
-        probe = subprocess.run(
-            [*command, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
-        )
-    except FileNotFoundError:
-        pytest.skip("needs unshare (util-linux)")
-    if probe.returncode:
-        pytest.skip("this kernel lets no user mount a tmpfs in a namespace of their own")
-    return command
-
-
 class TestSha256:
     def test_hash_of_several_chunks(self, tmp_path: Path) -> None:
         content = os.urandom((1 << 20) + 17)
