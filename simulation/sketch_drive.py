@@ -26,70 +26,17 @@ from .nuscenes.geometry import (
     yaw_quaternion,
 )
 from .nuscenes.writer import VISIBILITY_LEVELS, NuScenesWriter
+from .rig import CAMERAS, KEYFRAME_HZ, LIDAR
 from .sketch_render import Block, Blocks, SketchCamera, painted
 from .sketch_street import CROSSING_X, EGO_LANE_Y, Actor, cast_of, scenery_of
 
 IMAGE_SIZE = (800, 450)
 
-_KEYFRAMES_PER_S = 2
 _EGO_SPEED_MPS = 5.0
 _FIRST_STAMP_NS = 1_700_000_000_000_000_000
-_LIDAR_RANGE_M = 80.0
-_LIDAR_COLUMNS = 1084
-_LIDAR_ELEVATIONS_DEG = np.linspace(-30.67, 10.67, 32)
 _RANGE_NOISE_M = 0.01
 _ANNOTATED_WITHIN_M = 60.0
 
-# Extrinsics and intrinsics of the car that drove scene-0061 of nuScenes (facts of geometry):
-# translation, rotation w x y z, focal length and principal point at 1600 x 900, and how much
-# earlier than the LiDAR the camera fires, in microseconds.
-_CAMERAS: dict[
-    str,
-    tuple[
-        tuple[float, float, float],
-        tuple[float, float, float, float],
-        tuple[float, float, float],
-        int,
-    ],
-] = {
-    "CAM_FRONT": (
-        (1.70079, 0.01595, 1.51096),
-        (0.499802, -0.503032, 0.499780, -0.497371),
-        (1266.4172, 816.2670, 491.5071),
-        35491,
-    ),
-    "CAM_FRONT_RIGHT": (
-        (1.55085, -0.49340, 1.49575),
-        (0.206035, -0.202694, 0.682451, -0.671361),
-        (1260.8474, 807.9682, 495.3344),
-        27612,
-    ),
-    "CAM_BACK_RIGHT": (
-        (1.01488, -0.48057, 1.56240),
-        (0.122810, -0.132401, -0.700431, 0.690496),
-        (1259.5137, 807.2529, 501.1958),
-        20058,
-    ),
-    "CAM_BACK": (
-        (0.02833, 0.00345, 1.57910),
-        (0.503787, -0.497402, -0.494185, 0.504550),
-        (809.2210, 829.2196, 481.7784),
-        10426,
-    ),
-    "CAM_BACK_LEFT": (
-        (1.03569, 0.48480, 1.59097),
-        (0.692419, -0.703162, -0.116483, 0.112033),
-        (1256.7415, 792.1126, 492.7757),
-        528,
-    ),
-    "CAM_FRONT_LEFT": (
-        (1.52388, 0.49463, 1.50932),
-        (0.675727, -0.673627, 0.212140, -0.211228),
-        (1272.5979, 826.6155, 479.7517),
-        43107,
-    ),
-}
-_LIDAR = ((0.943713, 0.0, 1.84023), (0.707796, -0.006492, 0.010646, -0.706307))
 # The street lies turned and far from the origin, as real ones do, so that a mixed-up frame shows.
 _STREET_YAW_RAD = 0.6
 _GLOBAL_FROM_STREET = rigid_transform((612.0, 1604.0, 0.0), yaw_quaternion(_STREET_YAW_RAD))
@@ -121,13 +68,11 @@ def make_sketch_drive(out: Path, seed: int = 7, seconds: float = 6.0) -> Path:
     actors, scenery = cast_of(rng, length), scenery_of(rng, length)
     cameras: dict[str, SketchCamera] = {}
     with NuScenesWriter(Path(out)) as writer:
-        for channel, (translation, rotation, (focal, u, v), _) in _CAMERAS.items():
-            scale = IMAGE_SIZE[0] / 1600
-            intrinsic = np.array([[focal, 0, u], [0, focal, v], [0, 0, 1 / scale]]) * scale
-            writer.add_sensor(channel, "camera", translation, rotation, intrinsic)
-            mounting = rigid_transform(translation, rotation)
-            cameras[channel] = SketchCamera(intrinsic, IMAGE_SIZE, mounting)
-        writer.add_sensor("LIDAR_TOP", "lidar", *_LIDAR)
+        for mount in CAMERAS:
+            intrinsic = mount.intrinsic(IMAGE_SIZE[0])
+            writer.add_sensor(mount.channel, "camera", mount.translation, mount.rotation, intrinsic)
+            cameras[mount.channel] = SketchCamera(intrinsic, IMAGE_SIZE, mount.ego_from_camera)
+        writer.add_sensor(LIDAR.channel, "lidar", LIDAR.translation, LIDAR.rotation)
         writer.begin_scene(
             "scene-0001",
             "Sketch of a street: parked cars, people on the pavements, a zebra crossing",
@@ -135,8 +80,8 @@ def make_sketch_drive(out: Path, seed: int = 7, seconds: float = 6.0) -> Path:
             location="sketch-street",
             date_captured="2023-11-14",
         )
-        for keyframe in range(int(seconds * _KEYFRAMES_PER_S)):
-            _write_keyframe(writer, keyframe / _KEYFRAMES_PER_S, actors, scenery, cameras, rng)
+        for keyframe in range(int(seconds * KEYFRAME_HZ)):
+            _write_keyframe(writer, keyframe / KEYFRAME_HZ, actors, scenery, cameras, rng)
     return Path(out)
 
 
@@ -150,19 +95,19 @@ def _write_keyframe(
 ) -> None:
     stamp_ns = _FIRST_STAMP_NS + round(time_s * 1e9)
     writer.begin_sample(stamp_ns)
-    for channel, camera in cameras.items():
-        earlier_us = _CAMERAS[channel][3]
+    for mount in CAMERAS:
+        channel, earlier_us = mount.channel, mount.leads_by_us
         moment_s = time_s - earlier_us / 1e6
         blocks = Blocks([*scenery, *(b for actor in actors for b in actor.blocks(moment_s))])
         jpeg = io.BytesIO()
-        picture = camera.picture(blocks, _street_from_ego(moment_s), CROSSING_X)
+        picture = cameras[channel].picture(blocks, _street_from_ego(moment_s), CROSSING_X)
         picture.save(jpeg, format="JPEG", quality=88)
         _add_frame(writer, channel, stamp_ns - earlier_us * 1000, jpeg.getvalue(), moment_s)
 
     blocks = Blocks([*scenery, *(b for actor in actors for b in actor.blocks(time_s))])
-    street_from_lidar = _street_from_ego(time_s) @ rigid_transform(*_LIDAR)
+    street_from_lidar = _street_from_ego(time_s) @ LIDAR.ego_from_lidar
     cloud = _sweep(blocks, street_from_lidar, rng)
-    _add_frame(writer, "LIDAR_TOP", stamp_ns, cloud, time_s)
+    _add_frame(writer, LIDAR.channel, stamp_ns, cloud, time_s)
     _annotate(writer, time_s, actors, blocks, street_from_lidar, cloud)
 
 
@@ -219,15 +164,15 @@ def _sweep(
     blocks: Blocks, street_from_lidar: Float64, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """One turn of the LiDAR, taken at one moment: float32 `[n, 5]` in its own frame."""
-    rings = np.arange(len(_LIDAR_ELEVATIONS_DEG))
-    azimuth = math.pi - np.arange(_LIDAR_COLUMNS)[:, None] * (2 * math.pi / _LIDAR_COLUMNS)
-    elevation = np.radians(_LIDAR_ELEVATIONS_DEG)[None]
+    rings = np.arange(len(LIDAR.elevations_deg))
+    azimuth = math.pi - np.arange(LIDAR.columns)[:, None] * (2 * math.pi / LIDAR.columns)
+    elevation = np.radians(LIDAR.elevations_deg)[None]
     x, y = np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth)
     rays = np.stack([x, y, np.broadcast_to(np.sin(elevation), x.shape)], axis=-1).reshape(-1, 3)
-    ring = np.tile(rings, _LIDAR_COLUMNS)
+    ring = np.tile(rings, LIDAR.columns)
 
     origin, directions = street_from_lidar[:3, 3], rays @ street_from_lidar[:3, :3].T
-    ranges, rows, cosines = blocks.cast(origin, directions, _LIDAR_RANGE_M)
+    ranges, rows, cosines = blocks.cast(origin, directions, LIDAR.range_m)
     reflectance = np.array([block.reflectance for block in blocks.blocks])[rows]
     with np.errstate(divide="ignore"):
         to_ground = np.where(directions[:, 2] < 0, -origin[2] / directions[:, 2], np.inf)
@@ -238,7 +183,7 @@ def _sweep(
     reflectance[ground] = np.where(on_paint, 0.5, 0.1)
     cosines[ground] = -directions[ground, 2]
 
-    back = ranges < _LIDAR_RANGE_M
+    back = ranges < LIDAR.range_m
     ranges = ranges[back] + rng.normal(0, _RANGE_NOISE_M, int(back.sum()))
     intensity = np.round(255 * reflectance[back] * (0.25 + 0.75 * cosines[back]))
     points = rays[back] * ranges[:, None]
@@ -263,7 +208,7 @@ def _visibilities(
     ]
     offsets = np.array(places).reshape(-1, 3) - eye
     distances = np.linalg.norm(offsets, axis=1)
-    ranges, rows, _ = blocks.cast(eye, offsets / distances[:, None], _LIDAR_RANGE_M)
+    ranges, rows, _ = blocks.cast(eye, offsets / distances[:, None], LIDAR.range_m)
     owners = np.array([block.owner for block in blocks.blocks] + [""])[rows]
     own = owners == np.repeat([actor.name for actor in actors], len(grid))
     shares = (own | (ranges >= distances)).reshape(-1, len(grid)).mean(axis=1)

@@ -1,0 +1,1 @@
+"""ROS 2 bags of drives, written and read without ROS."""

@@ -1,0 +1,1 @@
+"""Pictures of made worlds, drawn on the CPU without a screen."""

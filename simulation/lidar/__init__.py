@@ -1,0 +1,1 @@
+"""Sweeps of made worlds, ray cast."""

@@ -1,0 +1,1 @@
+"""Questions about drives whose answers are known from the annotations."""

@@ -1,0 +1,1 @@
+"""Drives run through the runtime in sensor time."""
