@@ -92,6 +92,7 @@ $(CORE): pyproject.toml $(MADE)
 $(DEV): pyproject.toml $(MADE)
 	@echo "installing Tailwire, torch and the tools for its tests into $(VENV)"
 	$(PIP) install -e '.[dev]'
+	$(PIP) install --no-deps nuscenes-devkit==1.2.0
 	@touch $(CORE) $@
 
 # `import tailwire` for the type checker; at run time, pip's editable installation does that.
