@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from ...runtime.errors import DataError, SensorError
 from ...runtime.frames import Modality, SensorFrame
 from .annotations import Annotations
+from .dataroot import REPLAYED, check_filenames, check_sensors, find_version
 from .geometry import rigid_transform
-from .records import Annotation, Calibration, Sample, SampleData, Scene, Snapshot
+from .records import Annotation, Calibration, RigidNumbers, Sample, SampleData, Scene, Snapshot
 from .schema import LABEL_TABLES, REPLAY_TABLES, TABLES
 from .sensor_files import read_cloud, read_image
 from .tables import Table, Tables
 
-_REPLAYED = ("camera", "lidar")
-_MODALITIES = (*_REPLAYED, "radar")
 _NS_PER_US = 1000
 
 
@@ -49,8 +48,8 @@ class NuScenes:
         self._data, self._sensor = self._tables["sample_data"], self._tables["sensor"]
         self._calibrated, self._pose = self._tables["calibrated_sensor"], self._tables["ego_pose"]
         self._sensor_names = [channel.lower() for channel in self._sensor.texts["channel"]]
-        _check_sensors(self._sensor, self._sensor_names, self._calibrated)
-        _check_filenames(self._data)
+        check_sensors(self._sensor, self._sensor_names, self._calibrated)
+        check_filenames(self._data)
         self._sensor_of_data = self._calibrated.rows["sensor_token"][
             self._data.rows["calibrated_sensor_token"]
         ]
@@ -70,32 +69,7 @@ class NuScenes:
                 missing or wrong.
         """
         dataroot = Path(dataroot)
-        if not dataroot.is_dir():
-            raise DataError(
-                "the dataroot is no folder", field=str(dataroot), remedy="check the path"
-            )
-        found = sorted(path.name for path in dataroot.glob("v1.0-*") if path.is_dir())
-        if version is None:
-            if len(found) != 1:
-                problem = (
-                    f"the versions {', '.join(found)} are here"
-                    if found
-                    else ("there is no v1.0-* folder of tables here")
-                )
-                remedy = (
-                    "name the version to open"
-                    if found
-                    else ("give the folder that holds v1.0-mini, v1.0-trainval or the like")
-                )
-                raise DataError(problem, field=str(dataroot), remedy=remedy)
-            version = found[0]
-        elif not (dataroot / version).is_dir():
-            raise DataError(
-                f"the version {version} is not here; found: {', '.join(found) or 'none'}",
-                field=str(dataroot),
-                remedy="name a version that is here, or unpack its metadata archive",
-            )
-        return cls(dataroot, version)
+        return cls(dataroot, find_version(dataroot, version))
 
     def check(self) -> None:
         """Read the tables that a replay does not need, and check them like the others.
@@ -120,7 +94,7 @@ class NuScenes:
         return tuple(
             name
             for name, modality in zip(self._sensor_names, modalities, strict=True)
-            if modality in _REPLAYED
+            if modality in REPLAYED
         )
 
     def samples(self, scene: Scene | str) -> tuple[Sample, ...]:
@@ -182,6 +156,16 @@ class NuScenes:
         return rigid_transform(
             self._pose.numbers["translation"][row], self._pose.numbers["rotation"][row]
         )
+
+    def ego_pose_numbers(self, sample_data: SampleData) -> RigidNumbers:
+        """`ego_pose` as its table writes it: a quaternion cannot be had back from a matrix."""
+        row = int(self._data.rows["ego_pose_token"][self._data_row(sample_data)])
+        return _numbers(self._pose, row)
+
+    def calibration_numbers(self, sample_data: SampleData) -> RigidNumbers:
+        """How the sensor of one file was mounted, ego from sensor, as its table writes it."""
+        row = int(self._data.rows["calibrated_sensor_token"][self._data_row(sample_data)])
+        return _numbers(self._calibrated, row)
 
     def annotations(self, sample_token: str) -> tuple[Annotation, ...]:
         """The annotated boxes of a keyframe; none in a split without annotations.
@@ -409,26 +393,6 @@ class NuScenes:
         return Annotations(self._tables)
 
 
-def _check_sensors(sensor: Table, names: Sequence[str], calibrated: Table) -> None:
-    for row, modality in enumerate(sensor.texts["modality"]):
-        if modality not in _MODALITIES:
-            sensor.fail(row, "modality", f"{modality!r} is none of {', '.join(_MODALITIES)}")
-        if names[row] in names[:row]:
-            sensor.fail(row, "channel", f"two sensors have the channel {names[row].upper()}")
-    for row, sensor_row in enumerate(calibrated.rows["sensor_token"].tolist()):
-        is_camera = sensor.texts["modality"][sensor_row] == "camera"
-        if is_camera and calibrated.intrinsics["camera_intrinsic"][row] is None:
-            calibrated.fail(row, "camera_intrinsic", "a camera needs a 3x3 matrix, this is empty")
-
-
-def _check_filenames(data: Table) -> None:
-    """Refuse names that lead out of the dataroot.
-
-    The check is of the name alone: folders of the dataroot may be links to another disk, and
-    often are.
-    """
-    for row, name in enumerate(data.texts["filename"]):
-        # Cheap tests first: there are millions of names, and all but a few have no two dots.
-        climbs = ".." in name and ".." in PurePosixPath(name).parts
-        if not name or name[0] == "/" or climbs or "\0" in name:
-            data.fail(row, "filename", f"{name!r} is no path inside the dataroot")
+def _numbers(table: Table, row: int) -> RigidNumbers:
+    translation, rotation = (table.numbers[name][row].tolist() for name in RigidNumbers._fields)
+    return RigidNumbers(tuple(translation), tuple(rotation))

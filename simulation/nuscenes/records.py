@@ -7,11 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.frames import Modality, SensorFrame
+
+
+class RigidNumbers(NamedTuple):
+    """A pose as its table writes it, so that it can be written elsewhere bit for bit.
+
+    Attributes:
+        translation: x y z, metres.
+        rotation: w x y z, as written, so perhaps not quite of length one.
+    """
+
+    translation: tuple[float, float, float]
+    rotation: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
