@@ -18,7 +18,17 @@ from .commands.command import Command
 from .runtime.errors import TailwireError
 
 #: Sub-commands in the order of the overview; each is the `COMMAND` of the module of its name.
-COMMANDS = ("demo", "ask", "models", "bench")
+COMMANDS = (
+    "demo",
+    "ask",
+    "replay",
+    "simulate",
+    "questions",
+    "bag",
+    "look",
+    "models",
+    "bench",
+)
 
 _EXIT_INPUT = 2
 _EXIT_INTERRUPTED = 130
@@ -81,7 +91,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         description="Questions about what a robot's sensors see, answered through the tail of a "
         "language model.",
     )
-    parser.add_argument("--version", action="version", version=f"tailwire {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"tailwire {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     # Only the module of the command that was named is imported; all of them for the overview.
     named = next((word for word in words if not word.startswith("-")), None)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
 from ..runtime.errors import ConfigError
+from .bench_recognition import add_recognition, print_recognition, run_recognition
 from .command import Command
 
 _DECODE_PROMPT = (
@@ -35,6 +36,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
         "--install-peers", action="store_true", help="build llama.cpp if it is not there"
     )
     decode.add_argument("--no-peers", action="store_true", help="measure Tailwire alone")
+    add_recognition(benches)
 
 
 def _common(parser: ArgumentParser, *, rounds: int) -> None:
@@ -46,14 +48,23 @@ def _common(parser: ArgumentParser, *, rounds: int) -> None:
 
 
 def _run(arguments: Namespace) -> int:
-    for name in ("questions", "tail", "text_tokens", "sensor_tokens", "rounds", "tokens"):
+    for name in (
+        "questions",
+        "tail",
+        "text_tokens",
+        "sensor_tokens",
+        "rounds",
+        "tokens",
+        "keyframes",
+    ):
         value = getattr(arguments, name, 1)
         if value < 1:
             option = "--" + name.replace("_", "-")
             raise ConfigError(f"{value} is too small", field=option, remedy="give at least 1")
-    result = _standing(arguments) if arguments.bench == "standing" else _decode(arguments)
+    measure, show = _BENCHES[arguments.bench]
+    result = measure(arguments)
     if not arguments.json:
-        _print_summary(result)
+        show(result)
     print(json.dumps(result, separators=(",", ":")))
     return 0
 
@@ -184,5 +195,13 @@ def _print_summary(result: dict[str, Any]) -> None:
         for name, speed in result["tokens_per_second"].items():
             print(f"  {name:<16} {speed:7.1f} tokens/s")
 
+
+_BENCHES: Mapping[
+    str, tuple[Callable[[Namespace], dict[str, Any]], Callable[[dict[str, Any]], None]]
+] = {
+    "standing": (_standing, _print_summary),
+    "decode": (_decode, _print_summary),
+    "recognition": (run_recognition, print_recognition),
+}
 
 COMMAND = Command("bench", "measure this machine", _add_arguments, _run)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -148,6 +148,26 @@ class Placed:
         )
 
 
+@dataclass(frozen=True)
+class Signal:
+    """A traffic light that changes.
+
+    Attributes:
+        placed: its post; the pose in its mesh key is that of the first change.
+        changes: from when on, seconds, it shows which pose (`red`, `amber` or `green`); times
+            grow, the first is not after the scene's beginning.
+    """
+
+    placed: Placed
+    changes: tuple[tuple[float, str], ...]
+
+    def at(self, time_s: float) -> Placed:
+        """The post with the pose of a moment; before its first change that of the first."""
+        after = bisect.bisect_right(self.changes, time_s, key=lambda change: change[0])
+        pose = self.changes[max(after - 1, 0)][1]
+        return replace(self.placed, mesh=self.placed.mesh._replace(pose=pose))
+
+
 @dataclass(frozen=True, eq=False)
 class World:
     """One scene.
@@ -165,6 +185,7 @@ class World:
         ground: roads, markings, pavements, lawns, kerbs, world frame.
         lamps: float64 `[n, 3]`, the light of each street lamp, world frame.
         global_from_world: float64 `[4, 4]`; a turn about z and a shift.
+        signals: traffic lights; not in `scenery`, since they change.
     """
 
     name: str
@@ -178,6 +199,7 @@ class World:
     ground: Mesh
     lamps: Float64 = field(default_factory=lambda: np.zeros((0, 3)))
     global_from_world: Float64 = field(default_factory=lambda: np.eye(4))
+    signals: tuple[Signal, ...] = ()
 
     @cached_property
     def agents_by_name(self) -> dict[str, Agent]:
@@ -190,6 +212,10 @@ class World:
         state = self.ego.at(min(max(time_s, times[0]), times[-1]))
         assert state is not None  # the ends of the track are in it
         return Placed(MeshKey("", (0, 0, 0)), state.x, state.y, state.z, state.yaw_rad).transform
+
+    def placed_signals(self, time_s: float) -> list[Placed]:
+        """The traffic lights, each with what it shows at a moment."""
+        return [signal.at(time_s) for signal in self.signals]
 
     def placed_agents(self, time_s: float) -> list[Placed]:
         """The agents that are there at a moment."""

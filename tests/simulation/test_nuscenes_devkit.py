@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tailwire.simulation import made_drive, made_scene
+from tailwire.simulation.drive_parameters import DriveParameters
+from tailwire.simulation.made_drive import make_drive
+from tailwire.simulation.made_scene import write_scene
+from tailwire.simulation.meshes.library import MeshLibrary
 from tailwire.simulation.nuscenes import NuScenes
 from tailwire.simulation.nuscenes.geometry import (
     box_corners,
@@ -17,6 +23,8 @@ from tailwire.simulation.nuscenes.geometry import (
 )
 
 from .conftest import Dataset
+from .made_parts import FlatRenderer
+from .tiny_world import tiny_world
 
 devkit = pytest.importorskip(
     "nuscenes.nuscenes",
@@ -24,7 +32,34 @@ devkit = pytest.importorskip(
 )
 
 
-@pytest.fixture(params=["tiny", "keyframe", "sketch"])
+@pytest.fixture(scope="session")
+def made_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made drive of two scenes with sweeps."""
+    pytest.importorskip("embreex", reason="embreex is not installed (pip install 'tailwire[sim]')")
+    out = tmp_path_factory.mktemp("drives") / "made"
+    with pytest.MonkeyPatch.context() as patch:
+        # Neither the pictures nor the streets are what is checked here.
+        patch.setattr(
+            made_scene,
+            "made_world",
+            lambda parameters, _: tiny_world(duration_s=parameters.seconds + 0.2),
+        )
+        patch.setattr(made_drive, "make_scene", quick_scene)
+        make_drive(
+            out, 2, 1.0, 7, ("day", "rain"), image_width=64, lidar_hz=4, version="v1.0-mini",
+            workers=0, questions=False,
+        )  # fmt: skip
+    return out
+
+
+def quick_scene(
+    root: Path, parameters: DriveParameters, index: int, on_keyframe: Callable[[int], None]
+) -> None:
+    library = MeshLibrary()
+    write_scene(root, parameters, index, library, FlatRenderer(), on_keyframe)
+
+
+@pytest.fixture(params=["tiny", "keyframe", "sketch", "made"])
 def root(request: pytest.FixtureRequest) -> Path:
     if request.param == "tiny":
         dataset: Dataset = request.getfixturevalue("dataset")
@@ -106,3 +141,57 @@ def test_keyframes_and_sweeps_follow_the_chains_of_the_devkit(both: tuple[NuScen
                 files.append(token)
                 token = theirs.get("sample_data", token)["next"]
             assert [data.token for data in ours.drive_data(scene, [channel.lower()])] == files
+
+
+def test_the_devkit_counts_as_many_points_as_a_made_drive_says(made_root: Path) -> None:
+    from nuscenes.utils import data_classes, geometry_utils  # pyright: ignore[reportMissingImports]
+
+    theirs = devkit.NuScenes("v1.0-mini", str(made_root), verbose=False)
+    counted = 0
+    for sample in theirs.sample:
+        path, boxes, _ = theirs.get_sample_data(sample["data"]["LIDAR_TOP"])
+        cloud = data_classes.LidarPointCloud.from_file(path).points
+        for box in boxes:
+            inside = geometry_utils.points_in_box(box, cloud[:3]).sum()
+            assert inside == theirs.get("sample_annotation", box.token)["num_lidar_pts"] > 0
+            counted += 1
+    assert counted >= 12
+
+
+def test_the_devkit_finds_every_record_of_a_made_drive(made_root: Path) -> None:
+    theirs = devkit.NuScenes("v1.0-mini", str(made_root), verbose=False)
+    assert len(theirs.scene) == 2
+    assert len(theirs.sample) == 4
+    assert len(theirs.sample_data) == len(theirs.ego_pose) == 2 * (6 * 12 + 4)
+    for table in theirs.table_names:
+        for record in getattr(theirs, table):
+            assert theirs.get(table, record["token"]) == record
+    for annotation in theirs.sample_annotation:
+        track = theirs.get("instance", annotation["instance_token"])
+        token, length = track["first_annotation_token"], 1
+        while following := theirs.get("sample_annotation", token)["next"]:
+            assert theirs.get("sample_annotation", following)["prev"] == token
+            token, length = following, length + 1
+        assert (token, length) == (track["last_annotation_token"], track["nbr_annotations"])
+        assert all(speed == speed for speed in theirs.box_velocity(annotation["token"])[:2]) or (
+            length == 1
+        )
+
+
+@pytest.mark.parametrize("channel", ["CAM_FRONT", "LIDAR_TOP"])
+def test_the_devkit_renders_a_made_drive(made_root: Path, tmp_path: Path, channel: str) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    theirs = devkit.NuScenes("v1.0-mini", str(made_root), verbose=False)
+    picture = tmp_path / "picture.png"
+    theirs.render_sample_data(
+        theirs.sample[0]["data"][channel],
+        out_path=str(picture),
+        verbose=False,
+        underlay_map=False,
+        nsweeps=2 if channel == "LIDAR_TOP" else 1,
+    )
+    pyplot.close("all")
+    assert picture.stat().st_size > 5000

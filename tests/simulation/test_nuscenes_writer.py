@@ -133,3 +133,74 @@ def test_frames_that_make_no_file_are_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="does not follow"):
             writer.add_frame("CAM", STAMP_NS - 1000, picture(), *pose)
         raise DataError("left on purpose")
+
+
+def write_scene(writer: NuScenesWriter, name: str, stamp_ns: int) -> None:
+    writer.begin_scene(name, "", logfile="log-a", location="here", date_captured="2020-09-13")
+    for later_ns in (0, 500_000_000):
+        writer.begin_sample(stamp_ns + later_ns)
+        for sweep, step_ns in enumerate((0, 100_000_000)):
+            writer.add_frame(
+                "LIDAR_TOP",
+                stamp_ns + later_ns + step_ns,
+                CLOUD,
+                (0, 0, 0),
+                NO_TURN,
+                is_key_frame=sweep == 0,
+            )
+        box = ("car", "vehicle.car", [], (1, 0, 0), (1, 1, 1), NO_TURN)
+        writer.add_annotation(*box, num_lidar_pts=1, visibility="v0-40")
+
+
+def test_scenes_share_what_is_common_and_nothing_else(tmp_path: Path) -> None:
+    with NuScenesWriter(tmp_path / "drive") as writer:
+        writer.add_sensor("LIDAR_TOP", "lidar", (0, 0, 1.8), NO_TURN)
+        for number in range(3):
+            write_scene(writer, f"scene-{number}", STAMP_NS + number * 10**10)
+    written = Dataset(tmp_path / "drive")
+    counts = {path.stem: len(written.rows(path.stem)) for path in written.tables.iterdir()}
+    assert counts == {
+        "attribute": 0,
+        "calibrated_sensor": 1,
+        "category": 1,
+        "ego_pose": 12,
+        "instance": 3,
+        "log": 1,
+        "map": 1,
+        "sample": 6,
+        "sample_annotation": 6,
+        "sample_data": 12,
+        "scene": 3,
+        "sensor": 1,
+        "visibility": 4,
+    }
+    assert [row["name"] for row in written.rows("scene")] == ["scene-0", "scene-1", "scene-2"]
+    NuScenes.open(tmp_path / "drive").check()
+    assert not list((tmp_path / "drive").glob(".*"))
+
+
+def test_a_sweep_belongs_to_the_keyframe_that_follows_it(tmp_path: Path) -> None:
+    with NuScenesWriter(tmp_path / "drive") as writer:
+        writer.add_sensor("LIDAR_TOP", "lidar", (0, 0, 1.8), NO_TURN)
+        write_scene(writer, "scene-0", STAMP_NS)
+    written = Dataset(tmp_path / "drive")
+    stamp_of = {row["token"]: row["timestamp"] for row in written.rows("sample")}
+    first, second = sorted(stamp_of.values())
+    belongs = {
+        row["timestamp"]: stamp_of[row["sample_token"]] for row in written.rows("sample_data")
+    }
+    assert belongs == {
+        first: first,
+        first + 100_000: second,
+        second: second,
+        second + 100_000: second,
+    }
+
+
+@pytest.mark.parametrize("again", ["scene-0", "scene/0", ""])
+def test_a_name_that_makes_no_new_scene_is_refused(tmp_path: Path, again: str) -> None:
+    with pytest.raises(DataError), NuScenesWriter(tmp_path / "drive") as writer:
+        writer.add_sensor("LIDAR_TOP", "lidar", (0, 0, 1.8), NO_TURN)
+        write_scene(writer, "scene-0", STAMP_NS)
+        write_scene(writer, again, STAMP_NS + 10**10)
+    assert not list(tmp_path.iterdir())

@@ -68,7 +68,7 @@ def tiny_world(condition: Condition | None = None, duration_s: float = 2.0) -> W
             Track((0.0,), (State(9.0, -2.5, 0.0, 0.0),)),
         ),
     )
-    house = MeshKey("building/brick", (30.0, 14.0, 9.0))
+    house = MeshKey("building/brick", (14.0, 30.0, 9.0))
     day = Condition("day", math.radians(50), math.radians(40), 0.2)
     return World(
         name="scene-0001",

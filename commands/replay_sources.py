@@ -1,0 +1,130 @@
+"""What `tailwire replay` plays: the path decides the loader, and what was found can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..runtime.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from ..simulation.nuscenes import NuScenes
+    from ..simulation.source import DriveSource
+
+_BAG_SUFFIXES = (".mcap", ".db3")
+
+
+@dataclass(frozen=True)
+class DriveEntry:
+    """One drive that can be opened.
+
+    Attributes:
+        name: of the scene or the bag; names its folder of answers.
+        sample_tokens: of its keyframes.
+        open: opens it; cheap to call, no sensor file is read.
+    """
+
+    name: str
+    sample_tokens: Sequence[str]
+    open: Callable[[], DriveSource]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies at a path.
+
+    Attributes:
+        sentence: for the user.
+        entries: the drives, in the order in which they are played.
+        notes: what is damaged or not used, a line each.
+        dataset: where boxes are, None of a bag.
+    """
+
+    sentence: str
+    entries: Sequence[DriveEntry]
+    notes: Sequence[str] = ()
+    dataset: NuScenes | None = field(default=None)
+
+
+def find_drives(path: Path, version: str | None, scene: str | None) -> Found:
+    """Open what lies at a path.
+
+    Args:
+        path: dataroot of a nuScenes data set, a bag or a folder of bags.
+        version: of the data set.
+        scene: None takes all.
+
+    Raises:
+        DataError: there is nothing that can be played, or not this scene.
+        ConfigError: a version is given for a bag.
+    """
+    if not path.exists():
+        raise DataError("there is nothing here", field=str(path), remedy="check the path")
+    if path.is_dir() and any(one.is_dir() for one in path.glob("v1.0-*")):
+        return _nuscenes(path, version, scene)
+    if version is not None:
+        raise ConfigError(
+            f"version '{version}' is given, but this is no nuScenes data set",
+            field="--version",
+            remedy="leave it out for a bag",
+        )
+    return _bags(path, scene)
+
+
+def _nuscenes(path: Path, version: str | None, scene: str | None) -> Found:
+    from ..simulation.nuscenes import NuScenes
+    from ..simulation.nuscenes.source import NuScenesDrive
+
+    data = NuScenes.open(path, version)
+    entries: list[DriveEntry] = []
+    for one in data.scenes:
+        if scene not in (None, one.name, one.token) or not one.num_samples:
+            continue
+        tokens = tuple(sample.token for sample in data.samples(one))
+        entries.append(DriveEntry(one.name, tokens, lambda one=one: NuScenesDrive(data, one)))
+    if not entries:
+        if scene is not None:
+            data.samples(scene)  # Says so if there is no such scene.
+        raise DataError(
+            "there is no scene with a keyframe" if scene is None else f"{scene} has no keyframe",
+            field=str(path / data.version),
+            remedy="play another one",
+        )
+    keyframes = sum(len(entry.sample_tokens) for entry in entries)
+    what = f"{len(entries)} scenes" if len(entries) > 1 else entries[0].name
+    return Found(f"nuScenes {data.version}: {what}, {keyframes} keyframes", entries, dataset=data)
+
+
+def _bags(path: Path, scene: str | None) -> Found:
+    from ..simulation.bags.read import BagDrive, open_bag
+    from ..simulation.bags.storage import is_bag_folder
+
+    folders: list[Path] = []
+    if path.is_dir() and not is_bag_folder(path):
+        folders = [one for one in sorted(path.iterdir()) if one.is_dir() and is_bag_folder(one)]
+        if not folders:
+            raise DataError(
+                "this is neither a nuScenes data set nor a bag",
+                field=str(path),
+                remedy="give a folder with v1.0-* in it, a rosbag2 folder, or a "
+                f"{' or '.join(_BAG_SUFFIXES)} file",
+            )
+    if scene is not None or len(folders) <= 1:
+        drives: list[BagDrive] = [open_bag(path, scene)]
+    else:
+        drives = [open_bag(folder) for folder in folders]
+    entries = [
+        DriveEntry(
+            drive.scene or drive.path.stem,
+            tuple(keyframe.sample_token for keyframe in drive.keyframes),
+            lambda drive=drive: drive,
+        )
+        for drive in drives
+    ]
+    messages = sum(sum(drive.report.counts.values()) for drive in drives)
+    keyframes = sum(len(entry.sample_tokens) for entry in entries)
+    what = f"{len(drives)} bags" if len(drives) > 1 else f"bag of {entries[0].name}"
+    notes = [note for drive in drives for note in drive.report.notes()]
+    return Found(f"{what}: {messages} messages, {keyframes} keyframes", entries, notes)
