@@ -7,6 +7,7 @@ gloss shows there, and for foliage where leaves are.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,6 +183,7 @@ def layer_index(texture: str) -> int:
     return LAYERS.index(texture) if texture in _BAKERS else 0
 
 
+@cache
 def baked_surfaces() -> NDArray[np.uint8]:
     """All textures, uint8 `[len(LAYERS), TEXELS, TEXELS, 4]`."""
     layers = np.empty((len(LAYERS), TEXELS, TEXELS, 4), np.uint8)
@@ -191,4 +193,5 @@ def baked_surfaces() -> NDArray[np.uint8]:
             factor = factor[..., None]
         layer[..., :3] = np.clip(factor * 127.5 + 0.5, 0, 255)
         layer[..., 3] = np.clip(alpha * 255 + 0.5, 0, 255)
+    layers.flags.writeable = False
     return layers
