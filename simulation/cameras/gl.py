@@ -16,7 +16,7 @@ from ...runtime.errors import ConfigError
 from ..meshes import MATERIALS, MeshLibrary
 from ..nuscenes.geometry import Float64
 from ..rig import CameraMount
-from ..world import Placed, World
+from ..world import Condition, Placed, World
 from . import gl_programs
 from .gl_geometry import MeshCache, StandingScene, turn_and_place
 from .gl_lights import NightLights, ShadowMap
@@ -51,7 +51,8 @@ def made_context() -> moderngl.Context:
             remedy="pip install 'tailwire[sim]', or take the renderer `ray`",
         ) from error
     try:
-        return moderngl.create_context(standalone=True, backend="egl")
+        settings: dict[str, Any] = {"backend": "egl"}
+        return moderngl.create_context(standalone=True, **settings)
     # glcontext raises plain Exception where EGL or its driver is missing.
     except Exception as error:
         raise ConfigError(
@@ -59,6 +60,20 @@ def made_context() -> moderngl.Context:
             field="renderer",
             remedy="apt install libegl1 libgl1-mesa-dri, or take the renderer `ray`",
         ) from error
+
+
+def _features(condition: Condition, lighting: Lighting) -> frozenset[str]:
+    """What the shaders have to reckon with, see `gl_programs.Programs.look`."""
+    lens = Lens.of(condition, lighting)
+    wanted = {
+        "SUN": any(lighting.sun),
+        "NIGHT": lighting.night,
+        "WET": condition.wetness > 0,
+        "BLUR": lens.blur_s > 0,
+        "GLOW": lens.glow > 0,
+        "RAIN": lens.rain > 0,
+    }
+    return frozenset(feature for feature, needed in wanted.items() if needed)
 
 
 class GlRenderer:
@@ -88,10 +103,10 @@ class GlRenderer:
         self._night = NightLights(self._context)
         self._targets: gl_programs.Targets | None = None
         self._world: World | None = None
+        self._look: gl_programs.Look | None = None
         self._standing: StandingScene | None = None
         self._sky = self._context.texture((SKY_SIZE, SKY_SIZE), 3, dtype="f2")
         self._lighting: Lighting | None = None
-        self._write_materials()
 
     def render(
         self, world: World, time_s: float, mount: CameraMount, width: int
@@ -133,10 +148,12 @@ class GlRenderer:
             return
         if self._standing is not None:
             self._standing.release()
-        self._standing = StandingScene(self._context, world, self._library, self._programs.scene)
+        self._lighting = lighting = Lighting.of(world.condition)
+        self._look = self._programs.look(_features(world.condition, lighting))
+        self._write_materials(self._look.scene)
+        self._standing = StandingScene(self._context, world, self._library, self._look.scene)
         self._shadow.forget()
         self._night.forget()
-        self._lighting = lighting = Lighting.of(world.condition)
         picture = sky_picture(
             world.condition, lighting, seed=int(world.name.encode().hex(), 16) % 9973
         )
@@ -154,7 +171,7 @@ class GlRenderer:
             self._targets = gl_programs.Targets(self._context, size)
         return self._targets
 
-    def _write_materials(self) -> None:
+    def _write_materials(self, scene: moderngl.Program) -> None:
         colour = np.zeros((gl_programs.MATERIALS, 4), np.float32)
         look = np.zeros((gl_programs.MATERIALS, 4), np.float32)
         for row, material in enumerate(MATERIALS):
@@ -162,7 +179,6 @@ class GlRenderer:
             colour[row] = (*linear_from_srgb(material.colour), material.gloss)
             flags = 1 * material.paint + 2 * material.retro + 4 * (material.name in _LEVEL)
             look[row] = (layer, 1 / TILE_M[layer], _LIGHT_KINDS[material.light], flags)
-        scene = self._programs.scene
         gl_programs.set_uniforms(
             scene,
             material_colour=colour,
@@ -173,7 +189,8 @@ class GlRenderer:
     def _draw_scene(
         self, view: View, agents: list[Placed], lighting: Lighting, targets: gl_programs.Targets
     ) -> None:
-        context, scene = self._context, self._programs.scene
+        assert self._look is not None
+        context, scene = self._context, self._look.scene
         assert self._world is not None and self._standing is not None
         condition = self._world.condition
         gl_programs.set_uniforms(
@@ -188,7 +205,6 @@ class GlRenderer:
             air=lighting.air,
             extinction=lighting.extinction,
             wetness=condition.wetness,
-            night=float(lighting.night),
             lamp_map=self._night.lamp_map,
             headlights=self._night.headlights,
             headlight=6.0 if lighting.night else 0.0,
@@ -219,7 +235,11 @@ class GlRenderer:
         )
         self._programs.sky_fill.render(context.TRIANGLE_STRIP)
         context.enable(context.BLEND)
-        context.blend_func = context.SRC_ALPHA, context.ONE_MINUS_SRC_ALPHA
+        blending: Any = context  # its stubs know two factors, OpenGL four
+        blending.blend_func = (
+            *(context.SRC_ALPHA, context.ONE_MINUS_SRC_ALPHA),
+            *(context.ZERO, context.ONE),  # alpha is how much the ground mirrors
+        )
         targets.scene.depth_mask = False
         darkest = 0.62 if any(lighting.sun) or not lighting.night else 0.4
         self._programs.draw_contacts(
@@ -247,7 +267,7 @@ class GlRenderer:
     def _draw_placed(self, program: moderngl.Program, placed: Placed, detail: int) -> None:
         x, y, z, cos, sin = turn_and_place(placed)
         members: dict[str, Any] = {"place": (x, y, z), "turn": (cos, sin)}
-        if program is self._programs.scene:
+        if program is not self._programs.shadow:
             lights = placed.lights_on * 1 + placed.braking * 2
             members["thing_paint"] = (*placed.paint, lights / 255)
         gl_programs.set_uniforms(program, **members)
@@ -267,7 +287,8 @@ class GlRenderer:
     def _develop(
         self, view: View, before: View, lens: Lens, targets: gl_programs.Targets
     ) -> NDArray[np.uint8]:
-        context = self._context
+        context, look = self._context, self._look
+        assert look is not None
         if lens.glow:
             self._programs.spread_glow(targets)
         rng = lens.rng()
@@ -278,14 +299,13 @@ class GlRenderer:
         targets.depth.use(1)
         targets.glow_texture.use(2)
         gl_programs.set_uniforms(
-            self._programs.develop,
+            look.develop,
             picture=0,
             depths=1,
             glow=2,
             grain=3,
             drops=4,
             before_from_clip=before.clip_from_world @ np.linalg.inv(view.clip_from_world),
-            blur_on=float(lens.blur_s > 0),
             grain_scale=(width / GRAIN_TEXELS, height / GRAIN_TEXELS),
             grain_shift=rng.uniform(size=2),
             drop_shift=rng.uniform(size=2),
@@ -294,9 +314,10 @@ class GlRenderer:
             lens_drops=lens.drops,
             glow_share=lens.glow,
             exposure=lens.exposure,
+            horizon=view.horizon / height,
             noise=(lens.shot, lens.read),
         )
         targets.shown.use()
-        self._programs.develop_fill.render(context.TRIANGLE_STRIP)
+        look.develop_fill.render(context.TRIANGLE_STRIP)
         pixels = targets.shown.read(components=3, alignment=1)
         return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)

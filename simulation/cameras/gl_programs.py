@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -71,24 +71,36 @@ class Targets:
             framebuffer.release()
 
 
+class Look(NamedTuple):
+    """The shaders of a condition.
+
+    Attributes:
+        features: what they were compiled with.
+        scene: of surfaces.
+        develop: of the lens.
+        develop_fill: fills a picture by `develop`.
+    """
+
+    features: frozenset[str]
+    scene: moderngl.Program
+    develop: moderngl.Program
+    develop_fill: moderngl.VertexArray
+
+
 class Programs:
     """All shaders of a context, with the two shapes that fill a picture or lie under things."""
 
     def __init__(self, context: moderngl.Context) -> None:
         """Compile them."""
         self._context = context
-        self.scene = _program(context, "scene.vert", "scene.frag")
         self.shadow = _program(context, "shadow.vert", "shadow.frag")
         self.sky = _program(context, "fill.vert", "sky.frag")
         self._blur = _program(context, "fill.vert", "blur.frag")
-        self.develop = _program(context, "fill.vert", "develop.frag")
         self._contact = _program(context, "contact.vert", "contact.frag")
         corners = np.array([(-1, -1), (1, -1), (-1, 1), (1, 1)], np.float32)
         self._corners = context.buffer(corners.tobytes())
-        self.sky_fill, self._blur_fill, self.develop_fill = (
-            context.vertex_array(program, [(self._corners, "2f", "corner")])
-            for program in (self.sky, self._blur, self.develop)
-        )
+        self.sky_fill, self._blur_fill = self._filling(self.sky), self._filling(self._blur)
+        self._looks: dict[frozenset[str], Look] = {}
         self._patches = context.buffer(reserve=1024 * 7 * 4)
         self._patch_quads = context.vertex_array(
             self._contact,
@@ -97,6 +109,21 @@ class Programs:
                 (self._patches, "4f 3f/i", "patch_place", "patch_turn"),
             ],
         )
+
+    def look(self, features: frozenset[str]) -> Look:
+        """The shaders with these features alone, compiled when first asked for.
+
+        Args:
+            features: some of SUN, NIGHT, WET, BLUR, GLOW, RAIN.
+        """
+        if features not in self._looks:
+            develop = _program(self._context, "fill.vert", "develop.frag", features)
+            scene = _program(self._context, "scene.vert", "scene.frag", features)
+            self._looks[features] = Look(features, scene, develop, self._filling(develop))
+        return self._looks[features]
+
+    def _filling(self, program: moderngl.Program) -> moderngl.VertexArray:
+        return self._context.vertex_array(program, [(self._corners, "2f", "corner")])
 
     def draw_contacts(
         self, things: Sequence[Placed], *, clip_from_world: Float64, **seen: float | Float64
@@ -140,9 +167,13 @@ class Programs:
             self._blur_fill.render(self._context.TRIANGLE_STRIP)
 
 
-def _program(context: moderngl.Context, vertex: str, fragment: str) -> moderngl.Program:
-    folder = resources.files(__package__) / "shaders"
+def _program(
+    context: moderngl.Context, vertex: str, fragment: str, features: frozenset[str] = frozenset()
+) -> moderngl.Program:
+    folder = Path(__file__).with_name("shaders")
+    version, _, body = (folder / fragment).read_text("utf-8").partition("\n")
+    defines = "".join(f"#define {feature}\n" for feature in sorted(features))
     return context.program(
         vertex_shader=(folder / vertex).read_text("utf-8"),
-        fragment_shader=(folder / fragment).read_text("utf-8"),
+        fragment_shader=f"{version}\n{defines}{body}",
     )

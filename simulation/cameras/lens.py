@@ -97,9 +97,9 @@ def drop_tile() -> NDArray[np.uint8]:
         dx = (line - rng.uniform() + 0.5) % 1 - 0.5
         dy = ((line - rng.uniform() + 0.5) % 1 - 0.5) * rng.uniform(0.5, 0.8)
         away = np.hypot(dx[None], dy[:, None]) / radius
-        inside = np.clip(1 - away**4, 0, 1)
-        bend[..., 0] += inside * dx[None] / radius * -1.0
-        bend[..., 1] += inside * dy[:, None] / radius * -1.0
+        inside = np.clip(1 - away * away, 0, 1) ** 1.5
+        bend[..., 0] -= inside * dx[None] / radius
+        bend[..., 1] -= inside * dy[:, None] / radius
     tile = np.full((DROP_TEXELS, DROP_TEXELS, 3), 128, np.uint8)
     tile[..., :2] = np.clip(bend * 127 + 128, 0, 255)
     tile[..., 2] = np.clip(_falling(rng) * 255, 0, 255)

@@ -49,6 +49,13 @@ class View:
         return self.world_from_camera[:3, 2]
 
     @property
+    def horizon(self) -> float:
+        """Row of the horizon in the middle of the image, pixels."""
+        level = self.forward * (1, 1, 0)
+        _, y, z = self.intrinsic @ (self.world_from_camera[:3, :3].T @ level)
+        return float(y / z)
+
+    @property
     def clip_from_world(self) -> Float64:
         """OpenGL's projection, float64 `[4, 4]`; its lowest row of pixels is the image's first.
 

@@ -1,5 +1,6 @@
 #version 330
 // The camera behind its lens: smoothed edges, motion blur, drops, glow, noise.
+// BLUR, WET, GLOW and RAIN are defined where they are needed.
 uniform sampler2D picture;
 uniform sampler2D depths;
 uniform sampler2D glow;
@@ -14,7 +15,7 @@ uniform float rain;
 uniform float lens_drops;
 uniform float glow_share;
 uniform float exposure;
-uniform float blur_on;
+uniform float horizon;  // row of the horizon, 0 at the top
 uniform vec2 noise;  // of shot and of read-out
 in vec2 at;
 out vec4 colour;
@@ -48,9 +49,12 @@ vec3 smoothed(vec2 p) {
 
 void main() {
     vec2 p = at;
-    if (lens_drops > 0.0) p += (texture(drops, at + drop_shift).xy - 0.5) * 0.09 * lens_drops;
+#ifdef RAIN
+    p += (texture(drops, at + drop_shift).xy - 0.5) * 0.07 * lens_drops;
+#endif
     vec3 c = smoothed(p);
-    if (blur_on > 0.5) {
+#ifdef BLUR
+    {
         vec4 now = vec4(vec3(p, texture(depths, p).r) * 2.0 - 1.0, 1.0);
         vec4 then = before_from_clip * now;
         vec2 way = (then.xy / then.w * 0.5 + 0.5 - p);
@@ -58,12 +62,30 @@ void main() {
         for (int k = 1; k < 6; ++k) c += texture(picture, p + way * (float(k) / 5.0)).rgb;
         c /= 6.0;
     }
-    if (glow_share > 0.0) c += texture(glow, p).rgb * glow_share;
-    if (rain > 0.0) {
+#endif
+#ifdef WET
+    // A wet road mirrors what stands upright beyond it. How far beyond is not known here, so what
+    // lies between the horizon and its mirror image is smeared, as ripples and grain do it too.
+    float mirrors = texture(picture, p).a;
+    if (mirrors > 0.02 && p.y > horizon) {
+        vec3 seen = vec3(0.0);
+        for (int k = 0; k < 6; ++k) {
+            float up = horizon - (p.y - horizon) * (float(k) + 0.5) / 5.0;
+            seen += texture(picture, vec2(p.x + 0.002 * float(k - 3), clamp(up, 0.0, 1.0))).rgb;
+        }
+        c = mix(c, seen / 6.0, mirrors);
+    }
+#endif
+#ifdef GLOW
+    c += texture(glow, p).rgb * glow_share;
+#endif
+#ifdef RAIN
+    {
         float near = texture(drops, at * vec2(2.2, 0.7) + rain_shift.xy).z;
         float far = texture(drops, at * vec2(5.0, 1.7) + rain_shift.zw).z;
         c = mix(c, c * 0.55 + vec3(0.36), rain * clamp(near * 0.55 + far * 0.4, 0.0, 1.0));
     }
+#endif
     vec2 middle = at - 0.5;
     c *= exposure * (1.0 - 0.2 * dot(middle, middle));
     vec3 g = texture(grain, at * grain_scale + grain_shift).rgb - 0.5;

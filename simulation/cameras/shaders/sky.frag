@@ -16,5 +16,5 @@ void main() {
     vec3 d = normalize(world_from_pixel * vec3(at, 1.0));
     d.z = max(d.z, 0.0);
     vec2 p = d.xy / (abs(d.x) + abs(d.y) + d.z);
-    colour = vec4(developed(texture(sky, vec2(p.x + p.y, p.x - p.y) * 0.5 + 0.5).rgb), 1.0);
+    colour = vec4(developed(texture(sky, vec2(p.x + p.y, p.x - p.y) * 0.5 + 0.5).rgb), 0.0);
 }
