@@ -122,6 +122,13 @@ class GlRenderer:
         Returns:
             uint8 `[height, width, 3]`, RGB.
         """
+        # Several renderers may live in one thread, each with its own context.
+        with self._context:
+            return self._rendered(world, time_s, mount, width)
+
+    def _rendered(
+        self, world: World, time_s: float, mount: CameraMount, width: int
+    ) -> NDArray[np.uint8]:
         self._take(world)
         assert self._lighting is not None
         lighting = self._lighting
@@ -129,9 +136,9 @@ class GlRenderer:
         agents = [*world.placed_agents(time_s), *world.placed_signals(time_s)]
         lens = Lens.of(world.condition, lighting, world.name, mount.channel, round(time_s * 1e6))
         if any(lighting.sun):
-            self._shadow.prepare(world, time_s, agents, lighting, self._draw_casters)
+            self._shadow.prepare(world, time_s, lighting, self._draw_casters)
         if lighting.night:
-            self._night.prepare(world, time_s, agents)
+            self._night.prepare(world, time_s)
         targets = self._target(width)
         self._draw_scene(view, agents, lighting, targets)
         before = View.of(world, time_s - lens.blur_s, mount, width) if lens.blur_s else view

@@ -19,11 +19,18 @@ if TYPE_CHECKING:
 
 _SHADOW_TEXELS = 2048
 _SHADOW_REACH_M = 75.0
-# The cameras of a keyframe fire within 43 ms of each other: a thing at 15 m/s goes 0.6 m.
-_SHADOW_LASTS_S = 0.05
+# One map serves all moments of such a span, so that the cameras of a keyframe, which fire within
+# 43 ms of each other, share it. Spans do not depend on what was drawn before.
+_MAP_SPAN_S = 0.05
 _BEAMS_WITHIN_M = 70.0
 #: The ego's headlights, before the middle of its rear axle.
 _HEADLIGHTS_AHEAD_M = 3.3
+
+
+def map_time(time_s: float) -> float:
+    """The moment that the maps of a picture's span are drawn for: its middle."""
+    return (math.ceil(round(time_s / _MAP_SPAN_S, 6)) - 0.5) * _MAP_SPAN_S
+
 
 DrawCasters = Callable[[Float64, list[Placed]], None]
 
@@ -49,7 +56,6 @@ class ShadowMap:
         self,
         world: World,
         time_s: float,
-        agents: list[Placed],
         lighting: Lighting,
         draw_casters: DrawCasters,
     ) -> None:
@@ -58,11 +64,11 @@ class ShadowMap:
         Args:
             world: for the ego vehicle's place.
             time_s: of the picture.
-            agents: at this time.
             lighting: where the sun stands.
             draw_casters: draws all that throws a shadow with a projection.
         """
-        if abs(time_s - self._drawn_at_s) <= _SHADOW_LASTS_S:
+        time_s = map_time(time_s)
+        if time_s == self._drawn_at_s:
             return
         self._drawn_at_s = time_s
         middle = world.ego_pose(time_s)[:3, 3]
@@ -72,7 +78,7 @@ class ShadowMap:
         self.shadow_from_world = to_texture @ clip_from_world
         near = [
             placed
-            for placed in agents
+            for placed in (*world.placed_agents(time_s), *world.placed_signals(time_s))
             if math.dist((placed.x, placed.y), middle[:2]) < _SHADOW_REACH_M
         ]
         self._target.use()
@@ -123,20 +129,22 @@ class NightLights:
         """The world has changed."""
         self._map, self._drawn_at_s = None, math.inf
 
-    def prepare(self, world: World, time_s: float, agents: list[Placed]) -> None:
-        """Draw the map of this moment, if the one that is there is older than a few ms."""
+    def prepare(self, world: World, time_s: float) -> None:
+        """Draw the map of this moment's span, if it is not there."""
         pose = world.ego_pose(time_s)
         ahead, place = pose[:3, 0], pose[:3, 3]
         nose = place + ahead * _HEADLIGHTS_AHEAD_M
         self.headlights = (float(nose[0]), float(nose[1]), float(ahead[0]), float(ahead[1]))
-        if abs(time_s - self._drawn_at_s) <= _SHADOW_LASTS_S and self._map is not None:
+        time_s = map_time(time_s)
+        if time_s == self._drawn_at_s:
             return
         self._drawn_at_s = time_s
-        if self._map is None or not self._map.covers(place):
-            self._map = LampMap(world.lamps, place)
+        middle = LampMap.middle_near(world.ego_pose(time_s)[:3, 3])
+        if self._map is None or self._map.middle != middle:
+            self._map = LampMap(world.lamps, middle)
         beams = [
             placed
-            for placed in agents
+            for placed in world.placed_agents(time_s)
             if placed.lights_on and math.dist((placed.x, placed.y), place[:2]) < _BEAMS_WITHIN_M
         ]
         self.texture.write(self._map.with_beams(beams).astype(np.float16).tobytes())

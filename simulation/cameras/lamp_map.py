@@ -15,6 +15,7 @@ from .patterns import Float32
 
 MAP_TEXELS = 384
 MAP_EDGE_M = 230.0
+_CELL_M = 40.0
 _LAMP_COLOUR = np.float32([1.0, 0.70, 0.36])
 _HEADLIGHT_COLOUR = np.float32([1.0, 0.94, 0.82])
 _LAMP_REACH_M = 28.0
@@ -22,17 +23,17 @@ _BEAM_REACH_M = 26.0
 
 
 class LampMap:
-    """The map around one place; made anew when the ego vehicle has gone too far from its middle."""
+    """The map around one place; another is made when the ego vehicle has gone to another cell."""
 
-    def __init__(self, lamps: Float64, middle: Float64) -> None:
+    def __init__(self, lamps: Float64, middle: tuple[float, float]) -> None:
         """Sum the lamps.
 
         Args:
             lamps: `[n, 3]`, world frame, metres.
             middle: x y, metres.
         """
-        self.low = np.asarray(middle[:2], np.float64) - MAP_EDGE_M / 2
-        self._middle = np.asarray(middle[:2], np.float64)
+        self.middle = middle
+        self.low = np.array(middle) - MAP_EDGE_M / 2
         texel = MAP_EDGE_M / MAP_TEXELS
         line = ((np.arange(MAP_TEXELS) + 0.5) * texel).astype(np.float32)
         self._x = line + np.float32(self.low[0])
@@ -51,9 +52,11 @@ class LampMap:
             fade = np.clip(1 - squared / _LAMP_REACH_M**2, 0, 1)
             self.lamps[rows, columns] += (level * fade)[..., None] * _LAMP_COLOUR * 0.9
 
-    def covers(self, place: Float64) -> bool:
-        """Whether a place is still near enough to the middle."""
-        return bool(np.abs(np.asarray(place[:2]) - self._middle).max() < MAP_EDGE_M / 5)
+    @staticmethod
+    def middle_near(place: Float64) -> tuple[float, float]:
+        """The middle of the map for a place: that of its cell, whatever was drawn before."""
+        x, y = (round(float(part) / _CELL_M) * _CELL_M for part in place[:2])
+        return x, y
 
     def with_beams(self, vehicles: list[Placed]) -> Float32:
         """The map with the headlights of these vehicles too, float32 `[texels, texels, 3]`."""

@@ -5,12 +5,15 @@ Sizes follow the means and spreads of the boxes of nuScenes; a box with a rider 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 Size = tuple[float, float, float]
 Colour = tuple[float, float, float]
+_Choice = TypeVar("_Choice")
 
 
 @dataclass(frozen=True)
@@ -103,18 +106,15 @@ def draw_kind(what: str, rng: np.random.Generator, *, rider: bool = False) -> Ki
     """
     model = what
     if what in _SHARES:
-        names = list(_SHARES[what])
-        shares = np.array([_SHARES[what][name] for name in names])
-        model = names[int(rng.choice(len(names), p=shares / shares.sum()))]
+        model = _one_of(tuple((share, name) for name, share in _SHARES[what].items()), rng)
     category, mean, spread = _MODELS[model]
     # sides grow together: a long car is seldom a narrow one
-    common = float(np.clip(rng.normal(0, 0.7), -1.5, 1.5))
-    own = np.clip(rng.normal(0, 0.7, 3), -1.5, 1.5)
+    common, *own = (min(max(k, -1.5), 1.5) for k in rng.normal(0, 0.7, 4).tolist())
     width, length, height = (
-        side * (1 + spread * (common + float(k))) for side, k in zip(mean, own, strict=True)
+        side * (1 + spread * (common + k)) for side, k in zip(mean, own, strict=True)
     )
     if model in ("pedestrian/adult", "pedestrian/worker"):
-        height = float(np.clip(rng.normal(1.73, 0.09), 1.5, 1.98))
+        height = min(max(float(rng.normal(1.73, 0.09)), 1.5), 1.98)
     if model == "cone/standard":
         height = float(rng.uniform(0.5, 1.1))
         width = length = 0.24 + 0.2 * height
@@ -134,13 +134,19 @@ def _paint(model: str, rng: np.random.Generator) -> Colour:
     if group == "bus":
         return _BUS_PAINTS[int(rng.integers(len(_BUS_PAINTS)))]
     if group == "pedestrian":
-        shade = np.clip(np.array(_one_of(_CLOTHES, rng)) * rng.uniform(0.8, 1.15), 0, 1)
-        return (float(shade[0]), float(shade[1]), float(shade[2]))
+        shade = float(rng.uniform(0.8, 1.15))
+        red, green, blue = (min(shade * part, 1.0) for part in _one_of(_CLOTHES, rng))
+        return red, green, blue
     if group == "cone":
         return (0.95, 0.36, 0.05)
     return (0.93, 0.68, 0.08)
 
 
-def _one_of(paints: tuple[tuple[float, Colour], ...], rng: np.random.Generator) -> Colour:
-    shares = np.array([share for share, _ in paints])
-    return paints[int(rng.choice(len(shares), p=shares / shares.sum()))][1]
+def _one_of(choices: Sequence[tuple[float, _Choice]], rng: np.random.Generator) -> _Choice:
+    """One of several, each as often as its share says."""
+    left = float(rng.random()) * sum(share for share, _ in choices)
+    for share, choice in choices:
+        left -= share
+        if left < 0:
+            return choice
+    return choices[-1][1]

@@ -89,7 +89,7 @@ class Court:
 
 def _front_court(court: Court, duration_s: float) -> None:
     court.pave(str(court.rng.choice(["asphalt", "concrete", "paving"])), court.length - 0.6)
-    court.row(court.depth - 3.0, float(court.rng.uniform(0.6, 0.95)))
+    court.row(court.depth - 3.0, float(court.rng.uniform(0.7, 0.97)))
 
 
 def _driveway(court: Court, duration_s: float) -> None:
@@ -117,7 +117,7 @@ def _yard(court: Court, duration_s: float) -> None:
     court.pave("concrete", 5.0)
     u = -court.length / 2 + 2.2
     while u < court.length / 2 - 1.9:
-        kind = draw_kind("trailer" if rng.random() < 0.5 else "truck", rng)
+        kind = draw_kind("trailer" if rng.random() < 0.52 else "truck", rng)
         v = court.depth - 0.4 - kind.size_wlh[1] / 2
         court.put(kind, u, v, court.outward + math.pi)
         u += float(rng.choice([3.6, 3.6, 5.0]))
@@ -145,14 +145,15 @@ def _building_site(court: Court, duration_s: float) -> None:
     barrier = draw_kind("barrier", rng)
     step = barrier.size_wlh[0] + 0.2
     u = -court.length / 2 + step / 2
-    while u < court.length / 2 - step / 2:
+    fenced = u + float(rng.uniform(0.35, 1.0)) * court.length  # the rest is open yet
+    while u < min(court.length / 2 - step / 2, fenced):
         if abs(u) > 2.4 + step / 2:
             court.put(barrier, u, 0.5, court.heading + math.pi / 2, "", gap=0.02)
         u += step
     for edge in (-2.6, 2.6):
         court.put(draw_kind("cone/standard", rng), edge, 0.5, 0.0, "", gap=0.02)
-    machines = ["construction", "truck/dump"]
-    machines += ["construction"] if court.length > 21 else []
+    machines = ["construction", "truck/dump" if rng.random() < 0.7 else "construction"]
+    machines += ["construction"] if court.length > 23 else []
     u = -court.length / 2
     for what in machines:
         kind = draw_kind(what, rng)
@@ -163,7 +164,7 @@ def _building_site(court: Court, duration_s: float) -> None:
             court.put(kind, u, court.depth - 2.6, court.heading + turn, attribute)
         u += kind.size_wlh[1] / 2
     half = court.length / 2 - 3
-    for number in range(int(rng.integers(2, 5))):
+    for number in range(int(rng.integers(2, 4))):
         for _try in range(6):
             x, y = court.at(float(rng.uniform(-half, half)), float(rng.uniform(2.0, 5.5)))
             done = (
@@ -240,15 +241,15 @@ def _plaza(court: Court, duration_s: float) -> None:
 _Filler = Callable[[Court, float], None]
 # how often, least and greatest length along the street, depth, what stands on it
 _KINDS: tuple[tuple[float, tuple[float, float], float, _Filler], ...] = (
-    (6.0, (9.0, 25.0), 6.2, _front_court),
+    (9.0, (12.0, 29.0), 6.2, _front_court),
     (3.0, (3.2, 6.2), 6.6, _driveway),
     (2.5, (14.0, 24.0), 15.5, _small_lot),
-    (2.0, (11.0, 19.0), 14.5, _yard),
-    (3.6, (14.0, 30.0), 4.2, _coach_bay),
-    (2.4, (19.0, 28.0), 9.5, _building_site),
-    (0.7, (7.0, 10.0), 3.4, _cycle_stand),
-    (0.35, (7.0, 11.0), 5.0, _barrier_store),
-    (0.9, (7.0, 12.0), 6.0, _plaza),
+    (3.6, (11.0, 19.0), 14.5, _yard),
+    (4.8, (14.0, 30.0), 4.2, _coach_bay),
+    (5.2, (19.0, 30.0), 9.5, _building_site),
+    (0.45, (7.0, 10.0), 3.4, _cycle_stand),
+    (0.15, (7.0, 11.0), 5.0, _barrier_store),
+    (0.7, (7.0, 12.0), 6.0, _plaza),
 )
 
 

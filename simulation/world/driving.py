@@ -213,9 +213,9 @@ class _Crew:
         chance = rng.random()
         if chance < 0.76:
             return (draw_kind("car", rng),)
-        if chance < 0.83:
+        if chance < 0.82:
             return (draw_kind("truck", rng),)
-        if chance < 0.89:
+        if chance < 0.88:
             return (draw_kind("motorcycle/standard", rng, rider=True),)
         if chance < 0.94:
             return (draw_kind("truck/semi", rng), draw_kind("trailer", rng))

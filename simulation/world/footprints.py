@@ -23,9 +23,14 @@ def overlaps(first: ArrayLike, second: ArrayLike, gap: float = 0.0) -> NDArray[n
     """
     a = np.asarray(first, np.float64).reshape(-1, 5)[:, None]
     b = np.asarray(second, np.float64).reshape(-1, 5)[None, :]
+    return pairs_overlap(a, b, gap)
+
+
+def pairs_overlap(a: Float64, b: Float64, gap: float = 0.0) -> NDArray[np.bool_]:
+    """The same for rectangles `[..., 5]` that belong to each other: bool `[...]`."""
     delta = b[..., :2] - a[..., :2]
     cos, sin = np.cos(b[..., 2] - a[..., 2]), np.sin(b[..., 2] - a[..., 2])
-    apart = np.zeros(delta.shape[:2], bool)
+    apart = np.zeros(delta.shape[:-1], bool)
     for one, other in ((a, b), (b, a)):
         c, s = np.cos(one[..., 2]), np.sin(one[..., 2])
         along = np.abs(delta[..., 0] * c + delta[..., 1] * s)

@@ -60,7 +60,7 @@ def make_world(seed: int, index: int, duration_s: float, condition: ConditionNam
         recorder = _live(plan, standing, duration_s, traffic, people)
     ego = recorder.ego(ego_kind())
     near = np.array([[state.x, state.y] for state in ego.states[::5]])
-    moving = recorder.agents(near, AGENT_RANGE_M)
+    moving = recorder.agents(near, AGENT_RANGE_M, standing.agents)
     scenery, signals, lamps = furnish(plan, standing, occupied, near, duration_s, looks)
     add_sitters_and_standers(plan, standing, people)
     still = [agent for agent in standing.agents if _is_near(agent, near)]

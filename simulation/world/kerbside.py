@@ -10,9 +10,11 @@ from .catalogue import Kind, draw_kind
 from .courts import add_courts
 from .footprints import Occupied
 from .markings import clear_stretches
-from .standing import KerbPlace, Standing, draw_place, is_blocked, side_yaw
+from .standing import Box, KerbPlace, Standing, draw_place, is_blocked, side_yaw
 from .streets import KERB_HEIGHT_M, PARKING_STRIP_M, Plan, Street
 from .works import add_works
+
+_REACH_M = 2.9  # from the kerb; farther out cyclists could not pass
 
 
 def standing_things(
@@ -67,13 +69,17 @@ def _big_ones(
         place = draw_place(plan, standing, rng, kind.size_wlh[1], 2.0, (40.0, 200.0))
         if place is not None:
             _at_kerb(street, place.middle, place.side, kind, standing, rng)
+            if kind.size_wlh[0] > _REACH_M - 0.05:
+                standing.closed.add((0, -place.side))
 
 
 def _at_kerb(
     street: Street, station: float, side: int, kind: Kind, standing: Standing,
     rng: np.random.Generator,
 ) -> bool:  # fmt: skip
-    lateral = side * (street.half_width - kind.size_wlh[0] / 2 - float(rng.uniform(0.12, 0.3)))
+    width = kind.size_wlh[0]
+    gap = min(float(rng.uniform(0.12, 0.3)), max(_REACH_M - width, 0.05))
+    lateral = side * (street.half_width - width / 2 - gap)
     x, y, _ = street.place(station, lateral).tolist()
     yaw = side_yaw(street, station, side) + float(rng.normal(0, 0.012))
     return standing.put(kind, x, y, 0.0, yaw, "vehicle.parked", gap=0.35)
@@ -84,7 +90,7 @@ def _park_along(
 ) -> None:
     street = plan.streets[number]
     for start, end in clear_stretches(plan, number):
-        share = float(rng.choice([0.35, 0.6, 0.75, 0.9]))
+        share = float(rng.choice([0.5, 0.7, 0.85, 0.95]))
         station = start + 9.0 + float(rng.uniform(0, 4))
         while station < end - 12.0:
             kind = draw_kind("car", rng)
@@ -95,6 +101,9 @@ def _park_along(
             place = KerbPlace(number, side, station, station + length)
             if is_blocked(plan, standing, place, 1.0):
                 station += 3.0
+                continue
+            if not standing.occupied.is_free(_strip(street, place), 0.3):
+                station += 3.0  # what stands there already is longer than a gap
                 continue
             if rng.random() > share:
                 standing.gaps.append(KerbPlace(number, side, station - 0.5, station + 6.0))
@@ -110,6 +119,13 @@ def _park_along(
                 continue
             _at_kerb(street, place.middle, side, kind, standing, rng)
             station += length + float(rng.uniform(0.9, 2.2))
+
+
+def _strip(street: Street, place: KerbPlace) -> Box:
+    """The part of the parking strip at a place, and room to drive out of it or in."""
+    lateral = place.side * (street.half_width - PARKING_STRIP_M / 2)
+    x, y, heading = street.place(place.middle, lateral).tolist()
+    return (x, y, heading, max(place.end - place.start, 6.5), PARKING_STRIP_M - 0.2)
 
 
 def _motorcycles(

@@ -12,7 +12,7 @@ from .standing import Standing, side_yaw
 from .streets import KERB_HEIGHT_M, Plan
 from .walkers import PavementGraph, Walker
 
-_PER_METRE_OF_STREET = 0.034
+_PER_METRE_OF_STREET = 0.027
 
 
 def walkers_of(plan: Plan, duration_s: float, rng: np.random.Generator) -> list[Walker]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from .catalogue import Kind
 from .driver import Driver
 from .driving import EGO_NAME
-from .footprints import overlaps
+from .footprints import overlaps, pairs_overlap
 from .model import Agent, State, Track
 from .streets import KERB_HEIGHT_M
 from .traffic import Traffic
@@ -62,13 +63,17 @@ class Recorder:
         ]  # fmt: skip
         return Track(tuple(self._times), tuple(states))
 
-    def agents(self, near: Float64, reach_m: float) -> list[Agent]:
-        """All moving agents that come near a way `[n, 2]`, those that touch another left out."""
+    def agents(self, near: Float64, reach_m: float, still: Sequence[Agent]) -> list[Agent]:
+        """All moving agents that come near a way `[n, 2]`.
+
+        Vehicles that touch another one, or one of the agents that stand still, are left out.
+        """
         traffic = self._traffic
         kinds = [kind for driver in traffic.drivers for kind in driver.kinds]
         poses = np.array(self._poses)
         there = np.array(self._there)[:, traffic.owner]
         kept = ~self._touching(poses, there, kinds)
+        kept &= ~self._touching_still(poses, there, kinds, still)
         agents: list[Agent] = []
         for body in np.flatnonzero(kept).tolist():
             driver = traffic.drivers[int(traffic.owner[body])]
@@ -102,6 +107,33 @@ class Recorder:
                     # the later of the two, so that the ego, the first, always stays
                     out |= owner == owner[rows[b]]
         return out
+
+    def _touching_still(
+        self, poses: Float64, there: NDArray[np.bool_], kinds: list[Kind], still: Sequence[Agent]
+    ) -> NDArray[np.bool_]:
+        """Bodies to leave out because they or their trailer touch what stands, but for the ego."""
+        boxes = np.array(
+            [
+                (state.x, state.y, state.yaw_rad, agent.size_wlh[1], agent.size_wlh[0])
+                for agent in still
+                if agent.category.startswith("vehicle") and (state := agent.track.states[0])
+            ]
+        ).reshape(-1, 5)
+        out = np.zeros(len(kinds), bool)
+        owner = self._traffic.owner
+        sizes = np.array([[kind.size_wlh[1], kind.size_wlh[0]] for kind in kinds])
+        reach = np.hypot(sizes[:, :1], sizes[:, 1:]) / 2 + np.hypot(boxes[:, 3], boxes[:, 4]) / 2
+        for moment in range(0, len(poses), 2):
+            places = poses[moment]
+            apart_x = places[:, :1] - boxes[:, 0]
+            apart_y = places[:, 1:2] - boxes[:, 1]
+            close = apart_x * apart_x + apart_y * apart_y < reach * reach
+            bodies, things = np.nonzero(close & there[moment][:, None])
+            mine = np.concatenate([places[bodies], sizes[bodies]], axis=1)
+            touching = bodies[pairs_overlap(mine, boxes[things], -0.03)]
+            out |= np.isin(owner, owner[touching])
+        first = owner == 0
+        return out & ~first
 
     def _vehicle(
         self, driver: Driver, body: int, kind: Kind, poses: Float64, there: NDArray[np.bool_]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -62,8 +63,17 @@ class Route:
 
     def at(self, distance: float) -> tuple[float, float]:
         """The point at a distance along the way."""
-        x, y = (float(np.interp(distance, self.stations, axis)) for axis in self.points.T)
-        return x, y
+        stations, points = self._lists
+        after = min(max(bisect.bisect_right(stations, distance), 1), len(stations) - 1)
+        s0, s1 = stations[after - 1], stations[after]
+        share = min(max((distance - s0) / (s1 - s0), 0.0), 1.0)
+        (ax, ay), (bx, by) = points[after - 1], points[after]
+        return ax + share * (bx - ax), ay + share * (by - ay)
+
+    @cached_property
+    def _lists(self) -> tuple[list[float], list[list[float]]]:
+        """Stations and points as Python's numbers: one look-up is much faster in these."""
+        return self.stations.tolist(), self.points.tolist()
 
     def shifted(self, knots: list[tuple[float, float]], blend_m: float = 14.0) -> Route:
         """The way moved sideways: each knot is where a shift to the left begins to be blended in.

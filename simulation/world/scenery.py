@@ -26,8 +26,8 @@ _WALLS: tuple[tuple[float, float, float], ...] = (
 )  # fmt: skip
 # of leaves in photographs: dull, towards yellow, a few trees of another tint
 _LEAVES: tuple[tuple[float, float, float], ...] = (
-    (0.33, 0.37, 0.20), (0.29, 0.34, 0.19), (0.37, 0.39, 0.23), (0.31, 0.36, 0.23),
-    (0.26, 0.31, 0.18), (0.40, 0.41, 0.24), (0.35, 0.38, 0.26), (0.44, 0.37, 0.21),
+    (0.30, 0.34, 0.20), (0.27, 0.32, 0.19), (0.34, 0.36, 0.22), (0.29, 0.34, 0.23),
+    (0.25, 0.30, 0.18), (0.37, 0.38, 0.24), (0.33, 0.36, 0.26), (0.42, 0.35, 0.21),
 )  # fmt: skip
 _BEHIND_COURTS_M = (0.0, 5.0, 10.0, 16.0)
 _SIGNAL_SIZE, _SIGNAL_PAINT = (0.4, 0.4, 3.4), (0.12, 0.13, 0.13)
@@ -247,8 +247,10 @@ class _Scenery:
             bx = x - side * back * math.sin(heading)
             by = y + side * back * math.cos(heading)
             if self.occupied.is_free((bx, by, yaw, depth, width)):
-                return step if self._erect(model, (width, depth, height), bx, by, yaw) else 6.0
-        return 6.0
+                if self._erect(model, (width, depth, height), bx, by, yaw):
+                    return step
+                break
+        return 11.0 if row else 6.0
 
     def _across_end(self, number: int, end: float, out: int) -> None:
         rng = self.rng
@@ -264,8 +266,6 @@ class _Scenery:
         self, model: str, size: tuple[float, float, float], x: float, y: float, yaw: float
     ) -> bool:
         box = (x, y, yaw, size[1], size[0])
-        if not self.occupied.is_free(box):
-            return False
         outline = corners(box)[0]
         ring = np.concatenate([outline, (outline + np.roll(outline, -1, axis=0)) / 2, [[x, y]]])
         if self.plan.road_distance(ring).min() < self.plan.pavement_m + 0.3:

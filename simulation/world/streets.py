@@ -20,6 +20,7 @@ LANE_M = 3.4
 CYCLE_STRIP_M = 1.7
 PARKING_STRIP_M = 2.5
 KERB_HEIGHT_M = 0.15
+_FEW = 16  # points that are looked at one by one rather than all at once
 CORNER_RADIUS_M = 5.0
 ZEBRA_BEHIND_EDGE_M = 3.0  # from the edge of the street that is met to the middle of the zebra
 STOP_BEHIND_EDGE_M = 6.4  # the same to the stop line
@@ -89,6 +90,18 @@ class Street:
             ],
             axis=-1,
         )
+
+    def at_least(self, points: Float64) -> float:
+        """What none of the distances of points `[n, 2]` is below; quick."""
+        x0, y0, x1, y1 = self._bounds
+        (px0, py0), (px1, py1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        dx, dy = max(x0 - px1, px0 - x1, 0.0), max(y0 - py1, py0 - y1, 0.0)
+        return math.hypot(dx, dy) - self.half_width
+
+    @cached_property
+    def _bounds(self) -> tuple[float, float, float, float]:
+        (x0, y0), (x1, y1) = self.centre[:, :2].min(axis=0), self.centre[:, :2].max(axis=0)
+        return float(x0), float(y0), float(x1), float(y1)
 
     def distance(self, points: Float64) -> Float64:
         """Signed distance of points `[n, 2]` from the kerb line, negative on the road."""
@@ -272,7 +285,11 @@ class Plan:
         """
         points = np.asarray(points, np.float64).reshape(-1, 2)
         distance = self.streets[0].distance(points)
+        few = len(points) < _FEW
         for street in self.streets[1:]:
+            # a road farther than the one found and than a corner's radius changes nothing
+            if few and street.at_least(points) > max(CORNER_RADIUS_M, float(distance.max())):
+                continue
             distance = _rounded_minimum(distance, street.distance(points), CORNER_RADIUS_M)
         for lot in self.lots:
             yard = _box_distance(points, (lot.x, lot.y, lot.yaw, lot.length, lot.width))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 
@@ -64,6 +65,7 @@ def test_same_arguments_give_the_same_world() -> None:
     assert first.agents == second.agents
     assert first.ego == second.ego
     assert first.scenery == second.scenery
+    assert first.signals == second.signals
     assert first.condition == second.condition
     assert first.description == second.description
     np.testing.assert_array_equal(first.ground.positions, second.ground.positions)
@@ -210,20 +212,133 @@ def test_walking_poses_advance_with_the_way(worlds: list[World]) -> None:
     assert {f"walk{number}" for number in range(8)} <= poses
 
 
+def _seen(world: World, time_s: float, reach_m: float = 50.0) -> list[tuple[Agent, float]]:
+    """Agents near the ego at a moment, with their bearings from it in radians."""
+    found: list[tuple[Agent, float]] = []
+    ego = world.ego.at(time_s)
+    assert ego is not None
+    for agent in world.agents:
+        state = agent.track.at(time_s)
+        if state is not None and math.hypot(state.x - ego.x, state.y - ego.y) < reach_m:
+            found.append((agent, math.atan2(state.y - ego.y, state.x - ego.x) - ego.yaw_rad))
+    return found
+
+
 def test_something_is_all_round_the_ego(worlds: list[World]) -> None:
-    quarters: Counter[int] = Counter()
+    sixths: Counter[int] = Counter()
     for world in worlds:
-        ego = world.ego.at(SECONDS / 2)
-        assert ego is not None
-        near = 0
+        for time_s in (0.0, SECONDS / 2, SECONDS):
+            seen = _seen(world, time_s)
+            assert 15 < len(seen) < 110, world.name
+            sixths.update(round(bearing / (math.pi / 3)) % 6 for _, bearing in seen)
+    assert min(sixths[k] for k in range(6)) >= 0.09 * sum(sixths.values()), sixths
+
+
+def test_classes_are_mixed_as_on_real_streets(worlds: list[World]) -> None:
+    counts = [
+        Counter(agent.model.split("/")[0] for agent, _ in _seen(world, SECONDS / 2))
+        for world in worlds
+    ]
+    kinds = sum(counts, Counter[str]())
+    total = sum(kinds.values())
+    assert 0.3 < kinds["car"] / total < 0.55
+    assert 0.1 < kinds["pedestrian"] / total < 0.3
+    assert min(kinds.values()) > 0.01 * total and len(kinds) == 10
+    assert sum(count["car"] > count["pedestrian"] for count in counts) > len(worlds) / 2
+
+
+def test_tractors_have_their_trailers_and_bendy_buses_both_halves(worlds: list[World]) -> None:
+    found: Counter[str] = Counter()
+    for world in worlds:
         for agent in world.agents:
-            state = agent.track.at(SECONDS / 2)
-            if state is not None and math.hypot(state.x - ego.x, state.y - ego.y) < 50:
-                bearing = math.atan2(state.y - ego.y, state.x - ego.x) - ego.yaw_rad
-                quarters[round(bearing / (math.pi / 2)) % 4] += 1
-                near += 1
-        assert near > 12, world.name
-    assert min(quarters[k] for k in range(4)) > 0.04 * sum(quarters.values())
+            if agent.model not in ("truck/semi", "bus/bendy"):
+                continue
+            prefix, _, body = agent.name.rpartition("-")
+            state = agent.track.states[len(agent.track.states) // 2]
+            time_s = agent.track.times_s[len(agent.track.states) // 2]
+            if agent.model == "bus/bendy" and state.pose == "rear":
+                front = world.agents_by_name[f"{prefix}-{int(body) - 1}"]
+                before = front.track.at(time_s)
+                assert before is not None and before.pose == ""
+                gap = math.hypot(before.x - state.x, before.y - state.y) - agent.size_wlh[1]
+                assert -0.5 < gap < 0.3  # a turn bends the chord between the middles
+                found["bus"] += 1
+            elif agent.model == "truck/semi":
+                behind = world.agents_by_name[f"{prefix}-{int(body) + 1}"]
+                assert behind.category == "vehicle.trailer"
+                after = behind.track.at(time_s)
+                assert after is not None
+                middles = math.hypot(after.x - state.x, after.y - state.y)
+                both = (agent.size_wlh[1] + behind.size_wlh[1]) / 2
+                assert both - 4 < middles < both - 1.5  # it lies on the tractor's frame
+                found["semi"] += 1
+    assert found["bus"] and found["semi"]
+
+
+def test_some_workers_walk_and_machines_have_trucks_near(worlds: list[World]) -> None:
+    attributes: Counter[str] = Counter()
+    for world in worlds:
+        for agent in world.agents:
+            if agent.category == "human.pedestrian.construction_worker":
+                moves = {state.attribute for state in agent.track.states}
+                attributes["walks" if "pedestrian.moving" in moves else "stands"] += 1
+                for a, b in zip(agent.track.states, agent.track.states[1:], strict=False):
+                    assert math.hypot(b.x - a.x, b.y - a.y) < 0.3
+    assert attributes["walks"] > 5 and attributes["stands"] > 5
+    machines = [(w, a) for w in worlds for a in w.agents if a.model.startswith("construction")]
+    near = sum(
+        any(other.model == "truck/dump"
+            and math.hypot(other.track.states[0].x - machine.track.states[0].x,
+                           other.track.states[0].y - machine.track.states[0].y) < 20
+            for other in world.agents)
+        for world, machine in machines
+    )  # fmt: skip
+    assert near > 0.4 * len(machines)
+
+
+def test_lights_change_and_traffic_obeys_them(worlds: list[World]) -> None:
+    shown: set[str] = set()
+    for world in worlds:
+        assert not any(placed.mesh.model.startswith("signal") for placed in world.scenery)
+        assert len(world.placed_signals(0.0)) == len(world.signals)
+        for signal in world.signals:
+            times = [time_s for time_s, _ in signal.changes]
+            assert times[0] == 0 and times == sorted(set(times)) and times[-1] <= SECONDS
+            for (_, pose), (_, following) in itertools.pairwise(signal.changes):
+                assert following == {"green": "amber", "amber": "red", "red": "green"}[pose]
+            for time_s, pose in signal.changes:
+                assert signal.at(time_s).mesh.pose == pose
+                assert signal.at(time_s - 1e-3).mesh.pose == pose or time_s > 0
+            shown |= {pose for _, pose in signal.changes}
+    assert shown == {"red", "amber", "green"}
+
+
+def test_nobody_passes_a_red_light_at_speed() -> None:
+    passed = 0
+    for index in (1, 5, 8, 12):
+        world = make_world(SEED, index, 16.0, "day")
+        for signal in world.signals:
+            post = signal.placed
+            ahead = np.array([-math.cos(post.yaw_rad), -math.sin(post.yaw_rad)])
+            left = np.array([-ahead[1], ahead[0]])
+            for agent in world.agents:
+                if agent.category != "vehicle.car" or len(agent.track.states) < 2:
+                    continue
+                places = np.array([[state.x, state.y] for state in agent.track.states])
+                offset = places - (post.x, post.y)
+                along, aside = offset @ ahead, offset @ left
+                nose = along + agent.size_wlh[1] / 2
+                for row in np.flatnonzero((nose[:-1] < 1.2) & (nose[1:] >= 1.2)).tolist():
+                    way = agent.track.states[row]
+                    heading = math.cos(way.yaw_rad) * ahead[0] + math.sin(way.yaw_rad) * ahead[1]
+                    if not 0.5 < aside[row] < 11 or heading < 0.95:
+                        continue
+                    time_s = agent.track.times_s[row]
+                    lately = {signal.at(time_s - back).mesh.pose for back in (0.0, 0.5, 1.0)}
+                    slow = way.speed_mps < 4.0  # it came in with the light and waited there
+                    assert slow or lately != {"red"}, (world.name, agent.name, time_s)
+                    passed += 1
+    assert passed > 5
 
 
 def test_ground_covers_the_surroundings_at_the_right_height(worlds: list[World]) -> None:
@@ -231,7 +346,8 @@ def test_ground_covers_the_surroundings_at_the_right_height(worlds: list[World])
     corners = world.ground.positions[world.ground.faces]
     level = np.abs(world.ground.normals[world.ground.faces[:, 0], 2]) > 0.5
     flat = corners[level & (np.ptp(corners[:, :, 2], axis=1) < 1e-6)]
-    flat = flat[np.abs(flat[:, 0, 2] - 0.012) > 0.005]  # without the paint
+    ground = np.isin(np.round(flat[:, 0, 2].astype(np.float64), 3), [0.0, 0.15])
+    flat = flat[ground]  # without paint and plates, which lie on it
     a, b = flat[:, 1, :2] - flat[:, 0, :2], flat[:, 2, :2] - flat[:, 0, :2]
     areas = (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / 2
     assert areas.min() > -1e-4  # counter-clockwise from above
