@@ -16,8 +16,8 @@ from .patterns import Float32
 MAP_TEXELS = 384
 MAP_EDGE_M = 230.0
 _CELL_M = 40.0
-_LAMP_COLOUR = np.float32([1.0, 0.70, 0.36])
-_HEADLIGHT_COLOUR = np.float32([1.0, 0.94, 0.82])
+_LAMP_COLOUR = np.array([1.0, 0.70, 0.36], np.float32)
+_HEADLIGHT_COLOUR = np.array([1.0, 0.94, 0.82], np.float32)
 _LAMP_REACH_M = 28.0
 _BEAM_REACH_M = 26.0
 

@@ -115,4 +115,4 @@ def _falling(rng: np.random.Generator) -> Float32:
         weight = math.sin(math.pi * (step + 0.5) / length)
         streaks += weight * np.roll(seeds, (step, step // 9), axis=(0, 1))
     mist = np.clip(tiling_noise(DROP_TEXELS, 79, 1.2, 2) * 0.04 + 0.05, 0, 1)
-    return np.clip(streaks * 0.9 + mist, 0, 1)
+    return np.clip(streaks * 0.9 + mist, 0, 1).astype(np.float32)

@@ -33,7 +33,7 @@ def tiling_noise(
     return ((noise - noise.mean()) / noise.std()).astype(np.float32)
 
 
-def sampled(tile: Float32, u: Float32, v: Float32) -> Float32:
+def sampled(tile: Float32, u: NDArray[np.floating], v: NDArray[np.floating]) -> Float32:
     """Bilinear samples of a periodic tile at u, v in units of its edge."""
     size = tile.shape[0]
     x, y = u * size, v * size
@@ -43,4 +43,4 @@ def sampled(tile: Float32, u: Float32, v: Float32) -> Float32:
     x1, y1 = (x0 + 1) % size, (y0 + 1) % size
     top = tile[y0, x0] * (1 - fx) + tile[y0, x1] * fx
     bottom = tile[y1, x0] * (1 - fx) + tile[y1, x1] * fx
-    return top * (1 - fy) + bottom * fy
+    return (top * (1 - fy) + bottom * fy).astype(np.float32)

@@ -34,13 +34,13 @@ def sky_picture(condition: Condition, lighting: Lighting, seed: int) -> Float32:
     length = np.sqrt(x * x + y * y + z * z)
     x, y, z = x / length, y / length, z / length
     rise = np.clip(z, 0, 1)[..., None]
-    zenith, horizon = np.float32(lighting.zenith), np.float32(lighting.horizon)
+    zenith, horizon = np.array(lighting.zenith, np.float32), np.array(lighting.horizon, np.float32)
     sky = zenith + (horizon - zenith) * np.exp(-5.0 * rise)
     sx, sy, sz = lighting.to_sun
     facing = np.clip(x * sx + y * sy + z * sz, 0, 1)[..., None]
     if not lighting.night:
         glow = 0.25 * facing**6 + 0.8 * facing**60 + 6 * facing**2500
-        sky = sky + glow * np.float32(lighting.sun) * 0.6
+        sky = sky + glow * np.array(lighting.sun, np.float32) * 0.6
     if condition.name == "fog":
         return np.ascontiguousarray(sky, np.float32)
     # Clouds lie in a plane above, so they shrink and crowd towards the horizon.
@@ -51,10 +51,10 @@ def sky_picture(condition: Condition, lighting: Lighting, seed: int) -> Float32:
     threshold = 1.5 - 2.6 * condition.cloud
     cover = np.clip((height - threshold) / 0.9, 0, 1)[..., None]
     cover = cover * cover * (3 - 2 * cover)
-    lit = np.float32(lighting.sun) * 0.42 + np.float32(lighting.sky) * 1.15
+    lit = np.array(lighting.sun, np.float32) * 0.42 + np.array(lighting.sky, np.float32) * 1.15
     relief = np.clip(0.5 + 0.22 * height, 0.25, 1)[..., None]
     if lighting.night:
-        lit, relief = np.float32([0.035, 0.028, 0.024]), 0.6 + 0.4 * relief
+        lit, relief = np.array([0.035, 0.028, 0.024], np.float32), 0.6 + 0.4 * relief
     shade = lit * (1.12 - (0.35 + 0.2 * condition.cloud) * relief * cover)
     fade = np.clip(z * 14, 0, 1)[..., None]
     return np.ascontiguousarray(sky + (shade - sky) * cover * fade * 0.92, np.float32)

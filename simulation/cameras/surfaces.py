@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .patterns import Float32, tiling_noise
 
 TEXELS = 512
-_Pixels = tuple[Float32, Float32]  # brightness or colour factor, alpha
+_Pixels = tuple[NDArray[np.floating], NDArray[np.floating]]  # brightness or colour factor, alpha
 
 
 def _grid(cells: float) -> tuple[Float32, Float32]:
@@ -70,7 +70,11 @@ def _concrete() -> _Pixels:
 def _grass() -> _Pixels:
     blades = 1 + 0.24 * _noise(11, 0.2, 16) + 0.16 * _noise(12, 1.2, 2)
     dry = np.clip(0.5 + 0.4 * _noise(13, 1.4, 1, 30), 0, 1)[..., None]
-    green = np.float32([1, 1, 1]) + dry * np.float32([0.35, 0.08, 0.0]) - np.float32([0.1, 0, 0])
+    green = (
+        np.array([1, 1, 1], np.float32)
+        + dry * np.array([0.35, 0.08, 0.0], np.float32)
+        - np.array([0.1, 0, 0], np.float32)
+    )
     return np.clip(blades, 0.2, 2)[..., None] * green, _ones()
 
 
@@ -86,7 +90,7 @@ def _brick() -> _Pixels:
     tone = _cells(32, 16, 0.22)[course % 32, np.int32(along) % 10]
     joint = ((along % 1) < 0.05) | ((y * 32) % 1 < 0.14)
     brick = (tone * (1 + 0.06 * _noise(17, 0.3, 20)))[..., None] * np.ones(3, np.float32)
-    mortar = np.float32([1.15, 1.7, 1.9]) * 0.85
+    mortar = np.array([1.15, 1.7, 1.9], np.float32) * 0.85
     return np.where(joint[..., None], mortar, brick), _ones()
 
 
@@ -132,7 +136,9 @@ def _foliage() -> _Pixels:
     clumps = _noise(25, 1.2, 2, 24)
     light = np.clip(1 + 0.30 * leaves + 0.28 * clumps, 0.2, 2)[..., None]
     tint = np.clip(0.5 + 0.4 * _noise(26, 1.0, 3, 40), 0, 1)[..., None]
-    colour = light * (np.float32([0.9, 0.97, 0.9]) + tint * np.float32([0.28, 0.08, 0.0]))
+    colour = light * (
+        np.array([0.9, 0.97, 0.9], np.float32) + tint * np.array([0.28, 0.08, 0.0], np.float32)
+    )
     alpha = np.clip(0.62 + 0.55 * (0.6 * leaves + 0.5 * clumps), 0, 1)
     return colour, alpha
 
