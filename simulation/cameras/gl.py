@@ -20,19 +20,17 @@ from ..world import Condition, Placed, World
 from . import gl_programs
 from .gl_geometry import MeshCache, StandingScene, turn_and_place
 from .gl_lights import NightLights, ShadowMap
+from .lamp_map import HEADLIGHT
 from .lens import DROP_TEXELS, GRAIN_TEXELS, Lens, drop_tile, grain_tile
 from .lighting import Lighting, linear_from_srgb
 from .sky import SKY_SIZE, sky_picture
-from .surfaces import LAYERS, TEXELS, TILE_M, baked_surfaces, layer_index
-from .view import View
+from .surfaces import LAYERS, LEVEL_GROUND, TEXELS, TILE_M, baked_surfaces, layer_index
+from .view import AGENTS_WITHIN_M, COARSE_BEYOND_M, View
 
 if TYPE_CHECKING:
     import moderngl
 
-_COARSE_BEYOND_M = 28.0
-_AGENTS_WITHIN_M = 150.0
 _LIGHT_KINDS = {"": 0, "headlight": 1, "taillight": 2, "window": 3, "lamp": 4}
-_LEVEL = ("asphalt", "road_paint", "road_paint_yellow", "paving", "concrete", "grass", "soil")
 _UNPLACED = (0.0, 0.0, 0.0)
 
 
@@ -161,9 +159,7 @@ class GlRenderer:
         self._standing = StandingScene(self._context, world, self._library, self._look.scene)
         self._shadow.forget()
         self._night.forget()
-        picture = sky_picture(
-            world.condition, lighting, seed=int(world.name.encode().hex(), 16) % 9973
-        )
+        picture = sky_picture(world.condition, lighting, world.name)
         self._sky.write(picture.astype(np.float16).tobytes())
         self._world = world
 
@@ -184,7 +180,7 @@ class GlRenderer:
         for row, material in enumerate(MATERIALS):
             layer = layer_index(material.texture)
             colour[row] = (*linear_from_srgb(material.colour), material.gloss)
-            flags = 1 * material.paint + 2 * material.retro + 4 * (material.name in _LEVEL)
+            flags = 1 * material.paint + 2 * material.retro + 4 * (material.name in LEVEL_GROUND)
             look[row] = (layer, 1 / TILE_M[layer], _LIGHT_KINDS[material.light], flags)
         gl_programs.set_uniforms(
             scene,
@@ -214,7 +210,7 @@ class GlRenderer:
             wetness=condition.wetness,
             lamp_map=self._night.lamp_map,
             headlights=self._night.headlights,
-            headlight=6.0 if lighting.night else 0.0,
+            headlight=HEADLIGHT,
         )
         targets.scene.use()
         targets.scene.clear(depth=1.0)
@@ -228,7 +224,7 @@ class GlRenderer:
         gl_programs.set_uniforms(scene, textures=0, sky=1, shadows=2, lamp_light=3)
         near = self._seen(view, agents)
         for placed, distance in near:
-            detail = int(distance > _COARSE_BEYOND_M)
+            detail = int(distance > COARSE_BEYOND_M)
             self._draw_placed(scene, placed, detail)
         gl_programs.set_uniforms(
             scene, place=_UNPLACED, turn=(1.0, 0.0), thing_paint=(0.0, 0.0, 0.0, -1.0)
@@ -248,11 +244,10 @@ class GlRenderer:
             *(context.ZERO, context.ONE),  # alpha is how much the ground mirrors
         )
         targets.scene.depth_mask = False
-        darkest = 0.62 if any(lighting.sun) or not lighting.night else 0.4
         self._programs.draw_contacts(
             [placed for placed, _ in near],
             clip_from_world=view.clip_from_world,
-            darkest=darkest,
+            darkest=lighting.contact_shade,
             eye=view.eye,
             extinction=lighting.extinction,
         )
@@ -267,7 +262,7 @@ class GlRenderer:
         centres[:, 2] += sizes[:, 2] / 2
         distances = np.linalg.norm(centres - view.eye, axis=1)
         seen = view.sees(centres, np.linalg.norm(sizes, axis=1) / 2 + 0.5)
-        seen &= distances < _AGENTS_WITHIN_M
+        seen &= distances < AGENTS_WITHIN_M
         order = np.argsort(distances)
         return [(agents[row], float(distances[row])) for row in order if seen[row]]
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..nuscenes.geometry import Float64
 from ..world import Placed, World
 from .gl_programs import Programs
-from .lamp_map import MAP_EDGE_M, MAP_TEXELS, LampMap
+from .lamp_map import HEADLIGHTS_AHEAD_M, MAP_EDGE_M, MAP_TEXELS, LampMap
 from .lighting import Lighting
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ _SHADOW_REACH_M = 75.0
 # One map serves all moments of such a span, so that the cameras of a keyframe, which fire within
 # 43 ms of each other, share it. Spans do not depend on what was drawn before.
 _MAP_SPAN_S = 0.05
-_BEAMS_WITHIN_M = 70.0
-#: The ego's headlights, before the middle of its rear axle.
-_HEADLIGHTS_AHEAD_M = 3.3
 
 
 def map_time(time_s: float) -> float:
@@ -133,7 +130,7 @@ class NightLights:
         """Draw the map of this moment's span, if it is not there."""
         pose = world.ego_pose(time_s)
         ahead, place = pose[:3, 0], pose[:3, 3]
-        nose = place + ahead * _HEADLIGHTS_AHEAD_M
+        nose = place + ahead * HEADLIGHTS_AHEAD_M
         self.headlights = (float(nose[0]), float(nose[1]), float(ahead[0]), float(ahead[1]))
         time_s = map_time(time_s)
         if time_s == self._drawn_at_s:
@@ -142,9 +139,5 @@ class NightLights:
         middle = LampMap.middle_near(world.ego_pose(time_s)[:3, 3])
         if self._map is None or self._map.middle != middle:
             self._map = LampMap(world.lamps, middle)
-        beams = [
-            placed
-            for placed in world.placed_agents(time_s)
-            if placed.lights_on and math.dist((placed.x, placed.y), place[:2]) < _BEAMS_WITHIN_M
-        ]
-        self.texture.write(self._map.with_beams(beams).astype(np.float16).tobytes())
+        light = self._map.with_beams(world.placed_agents(time_s), place)
+        self.texture.write(light.astype(np.float16).tobytes())

@@ -6,6 +6,7 @@ Lamps are many and pixels are more, so the light is summed once per place instea
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -15,6 +16,13 @@ from .patterns import Float32
 
 MAP_TEXELS = 384
 MAP_EDGE_M = 230.0
+
+HEADLIGHT = 6.0
+"""Strength of the ego's own beam."""
+HEADLIGHTS_AHEAD_M = 3.3
+"""The ego's headlights, before the middle of its rear axle."""
+
+_BEAMS_WITHIN_M = 70.0
 _CELL_M = 40.0
 _LAMP_COLOUR = np.array([1.0, 0.70, 0.36], np.float32)
 _HEADLIGHT_COLOUR = np.array([1.0, 0.94, 0.82], np.float32)
@@ -58,8 +66,21 @@ class LampMap:
         x, y = (round(float(part) / _CELL_M) * _CELL_M for part in place[:2])
         return x, y
 
-    def with_beams(self, vehicles: list[Placed]) -> Float32:
-        """The map with the headlights of these vehicles too, float32 `[texels, texels, 3]`."""
+    def with_beams(self, agents: Iterable[Placed], place: Float64) -> Float32:
+        """The map with the headlights of those that have them on near a place.
+
+        Args:
+            agents: all that is there.
+            place: x y (z), metres.
+
+        Returns:
+            float32 `[texels, texels, 3]`.
+        """
+        vehicles = [
+            placed
+            for placed in agents
+            if placed.lights_on and math.dist((placed.x, placed.y), place[:2]) < _BEAMS_WITHIN_M
+        ]
         if not vehicles:
             return self.lamps
         light = self.lamps.copy()

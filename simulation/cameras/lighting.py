@@ -52,6 +52,11 @@ class Lighting:
     exposure_s: float
     night: bool
 
+    @property
+    def contact_shade(self) -> float:
+        """How dark it is under things, where the sky does not reach, 0 to 1."""
+        return 0.4 if self.night else 0.62
+
     @classmethod
     def of(cls, condition: Condition) -> Lighting:
         """The light of a condition."""

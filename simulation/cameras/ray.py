@@ -71,8 +71,7 @@ class RayRenderer:
         night = NightLight.of(world, time_s, agents) if lighting.night else None
         wetness = world.condition.wetness
         light = SurfaceLight(lighting, wetness, sky, scene, night, self._table, self._pictures)
-        darkest = 0.4 if lighting.night else 0.62
-        contacts = _Contacts(scene.agents, darkest, lighting.extinction)
+        contacts = _Contacts(scene.agents, lighting)
         picture, points, mirrors = _drawn(view, light, contacts)
         lens = Lens.of(world.condition, lighting, world.name, mount.channel, round(time_s * 1e6))
         before = None
@@ -89,8 +88,7 @@ class RayRenderer:
     def _take(self, world: World, lighting: Lighting) -> tuple[StandingSurfaces, Floats]:
         if self._taken is None or self._taken[0] is not world:
             self._taken = None  # not two worlds in memory
-            seed = int(world.name.encode().hex(), 16) % 9973
-            sky = sky_picture(world.condition, lighting, seed)
+            sky = sky_picture(world.condition, lighting, world.name)
             self._taken = world, StandingSurfaces(world, self._library), sky
         return self._taken[1:]
 
@@ -98,8 +96,8 @@ class RayRenderer:
 class _Contacts:
     """Dark patches on the ground under things, where the sky does not reach."""
 
-    def __init__(self, agents: Sequence[Placed], darkest: float, extinction: float) -> None:
-        self._darkest, self._extinction = darkest, extinction
+    def __init__(self, agents: Sequence[Placed], lighting: Lighting) -> None:
+        self._darkest, self._extinction = lighting.contact_shade, lighting.extinction
         self._by_height: dict[float, list[Placed]] = {}
         for placed in agents:
             self._by_height.setdefault(placed.z + _CONTACT_RISE_M, []).append(placed)

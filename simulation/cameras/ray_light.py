@@ -4,7 +4,6 @@ and headlights by night, then the air. Change one and the other has to follow.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,26 +12,14 @@ from numpy.typing import NDArray
 
 from ..meshes import MATERIALS
 from ..world import Placed, World
-from .lamp_map import MAP_EDGE_M, LampMap
+from .lamp_map import HEADLIGHT, HEADLIGHTS_AHEAD_M, MAP_EDGE_M, LampMap
 from .lighting import Lighting, linear_from_srgb
 from .ray_scene import RayScene, SurfaceHits
 from .ray_textures import Floats, SurfacePictures, bilinear, single
 from .sky import sky_radiance
-from .surfaces import LAYERS, layer_index
+from .surfaces import LAYERS, LEVEL_GROUND, layer_index
 
-_LEVEL_NAMES = (
-    "asphalt",
-    "road_paint",
-    "road_paint_yellow",
-    "paving",
-    "concrete",
-    "grass",
-    "soil",
-)
 _BLOTCHES = LAYERS.index("blotches")
-_HEADLIGHT = 6.0
-_HEADLIGHTS_AHEAD_M = 3.3
-_BEAMS_WITHIN_M = 70.0
 
 
 class MaterialTable:
@@ -44,7 +31,7 @@ class MaterialTable:
         self.gloss = np.array([m.gloss for m in MATERIALS], np.float32)
         self.painted = np.array([m.paint for m in MATERIALS])
         self.retro = np.array([m.retro for m in MATERIALS])
-        self.level = np.array([m.name in _LEVEL_NAMES for m in MATERIALS])
+        self.level = np.array([m.name in LEVEL_GROUND for m in MATERIALS])
         self.layers = np.array([layer_index(m.texture) for m in MATERIALS], np.int32)
         self.lights = np.array([m.light for m in MATERIALS])
 
@@ -71,14 +58,9 @@ class NightLight:
         pose = world.ego_pose(time_s)
         place, ahead = pose[:3, 3], pose[:2, 0]
         lamps = LampMap(world.lamps, LampMap.middle_near(place))
-        beams = [
-            placed
-            for placed in agents
-            if placed.lights_on and math.dist((placed.x, placed.y), place[:2]) < _BEAMS_WITHIN_M
-        ]
-        nose = place[:2] + ahead * _HEADLIGHTS_AHEAD_M
+        nose = place[:2] + ahead * HEADLIGHTS_AHEAD_M
         return cls(
-            lamps.with_beams(beams),
+            lamps.with_beams(agents, place),
             lamps.low.astype(np.float32),
             nose.astype(np.float32),
             ahead.astype(np.float32),
@@ -99,7 +81,7 @@ class NightLight:
         rise = (points[:, 2] - 0.65) / forward
         low = 1 - _smoothstep(-0.005, 0.03, rise)
         low = np.maximum(low, 0.06 * (1 - _smoothstep(0.0, 0.2, rise)))
-        return np.where(along < 0.5, 0, _HEADLIGHT * wide * low / (1 + forward**2 / 150))
+        return np.where(along < 0.5, 0, HEADLIGHT * wide * low / (1 + forward**2 / 150))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,10 +17,9 @@ from ..meshes import Mesh, MeshLibrary
 from ..nuscenes.geometry import Float64
 from ..world import Placed, World
 from .ray_textures import Floats
+from .view import AGENTS_WITHIN_M, COARSE_BEYOND_M
 
 _GROUND_PAINT = (0.5, 0.5, 0.5)
-_AGENTS_WITHIN_M = 150.0
-_COARSE_BEYOND_M = 28.0
 _STEP_M = 2e-3
 _CULLED_LAYERS = 6
 
@@ -174,8 +173,8 @@ class RayScene:
         for placed in agents:
             middle = placed.x, placed.y, placed.z + placed.mesh.size_wlh[2] / 2
             distance = float(np.linalg.norm(eye - middle))
-            if distance < _AGENTS_WITHIN_M:
-                detail = int(distance > _COARSE_BEYOND_M)
+            if distance < AGENTS_WITHIN_M:
+                detail = int(distance > COARSE_BEYOND_M)
                 parts.append((library.mesh(placed.mesh, detail), placed))
                 self.agents.append(placed)
         self._sets = (standing, _Surfaces(parts))

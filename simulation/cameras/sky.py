@@ -7,6 +7,8 @@ zenith. Looking up a direction takes no trigonometry.
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 
 from ..world import Condition
@@ -16,13 +18,13 @@ from .patterns import Float32, sampled, tiling_noise
 SKY_SIZE = 768
 
 
-def sky_picture(condition: Condition, lighting: Lighting, seed: int) -> Float32:
+def sky_picture(condition: Condition, lighting: Lighting, name: str) -> Float32:
     """Radiance of the sky.
 
     Args:
         condition: cloud cover.
         lighting: colours and the sun's direction.
-        seed: of the clouds.
+        name: of the world; each has its own clouds.
 
     Returns:
         float32 `[SKY_SIZE, SKY_SIZE, 3]`, linear RGB.
@@ -45,7 +47,7 @@ def sky_picture(condition: Condition, lighting: Lighting, seed: int) -> Float32:
         return np.ascontiguousarray(sky, np.float32)
     # Clouds lie in a plane above, so they shrink and crowd towards the horizon.
     reach = 0.055 / (z + 0.10)
-    noise = tiling_noise(256, seed, slope=1.55, low=2.0)
+    noise = tiling_noise(256, zlib.crc32(name.encode()), slope=1.55, low=2.0)
     height = sampled(noise, x * reach + 0.37, y * reach + 0.11)
     height = height + 0.45 * sampled(noise, x * reach * 3.7, y * reach * 3.7)
     threshold = 1.5 - 2.6 * condition.cloud

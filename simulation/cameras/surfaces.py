@@ -184,6 +184,12 @@ TILE_M: tuple[float, ...] = tuple(tile for tile, _ in _BAKERS.values())
 """How many metres a texture covers before it repeats."""
 
 
+LEVEL_GROUND = frozenset(
+    {"asphalt", "road_paint", "road_paint_yellow", "paving", "concrete", "grass", "soil"}
+)
+"""Names of materials that get wet, mirror and are blotched."""
+
+
 def layer_index(texture: str) -> int:
     """Row of a texture in `LAYERS`; one that is not known is plain."""
     return LAYERS.index(texture) if texture in _BAKERS else 0

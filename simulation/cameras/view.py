@@ -11,6 +11,9 @@ from ..rig import CameraMount
 from ..world import World
 
 NEAR_M, FAR_M = 0.2, 600.0
+AGENTS_WITHIN_M = 150.0
+COARSE_BEYOND_M = 28.0
+"""Distance from which agents are drawn with their coarse meshes."""
 
 
 @dataclass(frozen=True, eq=False)
