@@ -93,7 +93,7 @@ def _run(args: Namespace) -> int:
     rate = _rate(args.rate)
     _check(args)
     # What is heavy is imported from here on, so that a typing error is answered at once.
-    from ..simulation.replay.drops import parse_drop
+    from ..simulation.replay.drops import check_drops, parse_drop
     from ..simulation.replay.player import Pace
 
     pace = Pace(rate, args.question_hz)
@@ -117,6 +117,9 @@ def _run(args: Namespace) -> int:
             limit=args.limit,
             standing=standing,
         )
+    for entry in found.entries[:1] if drops else ():
+        # Checked again per drive; a typing error shows before models are loaded.
+        check_drops(drops, entry.open().sensors)
     if args.rerun is not None:
         from ..simulation.replay.rerun_recording import check_rerun
 

@@ -105,6 +105,8 @@ class Replay:
                 for entry in self._entries():
                     self._play_drive(entry, view, recording)
             self._whole = True
+            if self._drops and not any(c.withheld for c in self._score.sensors.values()):
+                self._notes.append("--drop took no frame away: its window is outside the drive")
         finally:
             # An error before the first answer has nothing to sum up.
             if self._whole or self._score.moments_answered:

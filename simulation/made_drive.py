@@ -20,7 +20,7 @@ from typing import Literal
 from ..runtime.errors import ConfigError, DataError
 from .drive_parameters import PARAMETERS_FILE, DriveParameters, RendererName, check_same
 from .made_scene import make_scene
-from .nuscenes.disk import sync_folder, write_synced
+from .nuscenes.disk import cannot_write, sync_folder, write_synced
 from .nuscenes.scene_writer import SCENE_TABLES_FOLDER
 from .nuscenes.writer import check_version, name_dataset, write_dataset
 from .scene_pool import SceneProgress, make_scenes
@@ -255,17 +255,10 @@ def _make_missing(partial: Path, parameters: DriveParameters, workers: int, tall
 def _begun(partial: Path, parameters: DriveParameters) -> Iterator[None]:
     """The folder to write into, this process alone at work in it."""
     recorded = partial / PARAMETERS_FILE
-    partial.mkdir(parents=True, exist_ok=True)
-    if not recorded.exists():
-        if any(path.name != f".{PARAMETERS_FILE}.writing" for path in partial.iterdir()):
-            raise DataError(
-                "something else stands here",
-                field=str(partial),
-                remedy="remove it, or write elsewhere",
-            )
-        content = json.dumps(parameters.record(), indent=1) + "\n"
-        write_synced(recorded, content.encode())
-        sync_folder(partial)
+    try:
+        _record(partial, recorded, parameters)
+    except OSError as error:
+        raise cannot_write(error, partial) from error
     with recorded.open("rb") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -282,6 +275,22 @@ def _begun(partial: Path, parameters: DriveParameters) -> Iterator[None]:
             # Where no scene was finished there is nothing to go on from.
             if partial.is_dir() and not any((partial / SCENE_TABLES_FOLDER).glob("[!.]*")):
                 shutil.rmtree(partial, ignore_errors=True)
+
+
+def _record(partial: Path, recorded: Path, parameters: DriveParameters) -> None:
+    """Write the parameters of a drive that is begun now."""
+    partial.mkdir(parents=True, exist_ok=True)
+    if recorded.exists():
+        return
+    if any(path.name != f".{PARAMETERS_FILE}.writing" for path in partial.iterdir()):
+        raise DataError(
+            "something else stands here",
+            field=str(partial),
+            remedy="remove it, or write elsewhere",
+        )
+    content = json.dumps(parameters.record(), indent=1) + "\n"
+    write_synced(recorded, content.encode())
+    sync_folder(partial)
 
 
 def _tables_of(partial: Path, parameters: DriveParameters, index: int) -> Path:

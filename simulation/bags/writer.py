@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ...runtime.errors import DataError
-from ..nuscenes.disk import sync_folder
+from ..nuscenes.disk import begin_partial, cannot_write, partial_of, sync_folder
 from .contract import QOS, TopicQos
 from .storage import Channel
 from .typestore import missing_rosbags, ros_types, type_hash
@@ -55,11 +55,7 @@ class BagWriter:
         if not out.name:
             raise DataError("this names no folder", field=str(out), remedy="name a new folder")
         self._out = out
-        self._partial = out.with_name(f"{out.name}.partial")
-        if out.exists():
-            raise DataError(
-                "this is there already", field=str(out), remedy="remove it, or write elsewhere"
-            )
+        self._partial = partial_of(out)
         # Inside `.partial` under the final name, for the library names the file in it likewise.
         self._writer = Writer(
             self._partial / out.name, version=9, storage_plugin=StoragePlugin.MCAP
@@ -71,18 +67,11 @@ class BagWriter:
         self._connections: dict[tuple[str, str], Connection] = {}
 
     def __enter__(self) -> BagWriter:
+        begin_partial(self._partial)
         try:
-            self._out.parent.mkdir(parents=True, exist_ok=True)
-            self._partial.mkdir()
             self._writer.open()
-        except FileExistsError as error:
-            raise DataError(
-                "an earlier write was cut off here, or another is at work",
-                field=str(self._partial),
-                remedy="remove it if nothing else writes there",
-            ) from error
         except OSError as error:
-            raise self._cannot_write(error) from error
+            raise cannot_write(error, self._out) from error
         return self
 
     def __exit__(
@@ -149,7 +138,7 @@ class BagWriter:
         try:
             self._writer.write(self._connections[topic, type_name], log_time_ns, data)
         except OSError as error:
-            raise self._cannot_write(error) from error
+            raise cannot_write(error, self._out) from error
 
     def _publish(self) -> None:
         inner = self._partial / self._out.name
@@ -166,14 +155,7 @@ class BagWriter:
             self._partial.rmdir()
             sync_folder(self._out.parent)
         except OSError as error:
-            raise self._cannot_write(error) from error
-
-    def _cannot_write(self, error: OSError) -> DataError:
-        return DataError(
-            f"the bag cannot be written: {error.strerror or error}",
-            field=str(self._out),
-            remedy="free some space, or write elsewhere",
-        )
+            raise cannot_write(error, self._out) from error
 
 
 def _profile(qos: TopicQos) -> Qos:

@@ -83,13 +83,19 @@ class MeshLibrary:
                 or `car.glb` for all cars, see `custom.load_custom`; None for our own alone.
 
         Raises:
-            ConfigError: there is no such folder.
+            ConfigError: there is no such folder, or no file of ours in it.
         """
         if folder is not None and not folder.is_dir():
             raise ConfigError(
                 "There is no such folder of meshes.",
                 field=str(folder),
                 remedy="Give a folder with files like car/sedan.glb, or none.",
+            )
+        if folder is not None and not any(custom_file(folder, model) for model in MODELS):
+            raise ConfigError(
+                "No file in this folder of meshes stands in for any of our models.",
+                field=str(folder),
+                remedy="Name files like car/sedan.glb or car.obj, or leave the folder out.",
             )
         self._folder = folder
         self._made: dict[tuple[MeshKey, int], Mesh] = {}

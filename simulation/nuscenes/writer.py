@@ -20,7 +20,7 @@ from PIL import Image
 
 from ...runtime.errors import DataError
 from ...runtime.frames import Modality
-from .disk import sync_folder, write_synced
+from .disk import begin_partial, partial_of, sync_folder, write_synced
 from .scene_writer import (
     PLAIN_NAME,
     SCENE_TABLES_FOLDER,
@@ -54,20 +54,8 @@ class NuScenesWriter:
         """
         check_version(version)
         self._out, self._version = out, version
-        self._partial = out.with_name(f"{out.name}.partial")
-        if out.exists():
-            raise DataError(
-                "this is there already", field=str(out), remedy="remove it, or write elsewhere"
-            )
-        out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._partial.mkdir()
-        except FileExistsError as error:
-            raise DataError(
-                "an earlier write was cut off here, or another is at work",
-                field=str(self._partial),
-                remedy="remove it if nothing else writes there",
-            ) from error
+        self._partial = partial_of(out)
+        begin_partial(self._partial)
         self._mounts = Mounts()
         self._scene: SceneWriter | None = None
         self._finished: list[Path] = []

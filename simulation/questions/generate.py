@@ -60,11 +60,13 @@ def make_questions(
         DataError: the data set has no LiDAR, or a table of annotations is wrong.
         SensorError: a keyframe has no file of the LiDAR.
     """
-    if seed < 0 or not 1 <= per_keyframe <= _MAX_PER_KEYFRAME:
+    if seed < 0:
+        raise ConfigError(f"the seed is {seed}", field="seed", remedy="give 0 or more")
+    if not 1 <= per_keyframe <= _MAX_PER_KEYFRAME:
         raise ConfigError(
-            f"seed is {seed} and per_keyframe is {per_keyframe}",
-            field="questions",
-            remedy=f"take a seed from 0 and 1 to {_MAX_PER_KEYFRAME} questions per keyframe",
+            f"{per_keyframe} questions per keyframe are out of range",
+            field="per_keyframe",
+            remedy=f"take 1 to {_MAX_PER_KEYFRAME}",
         )
     return _make(data, seed, per_keyframe)
 

@@ -161,8 +161,9 @@ class GraphIndex:
             if members.certain:
                 return "yes"
             return None if members.possible else "no"
-        least, most = min(members.least, MAX_COUNT), min(members.most, MAX_COUNT)
-        return str(least) if least == most else None
+        # More than the largest answer is not asked about: a capped count would be a wrong one.
+        known = members.least == members.most <= MAX_COUNT
+        return str(members.least) if known else None
 
     def _same(self, operation: Operation, first: Selection, second: Selection) -> str | None:
         rows = self.unique(first), self.unique(second)

@@ -75,9 +75,11 @@ class Pace:
     clock: Clock = field(default_factory=SteadyClock)
 
     def __post_init__(self) -> None:
-        for name, value in (("rate", self.rate), ("question_hz", self.question_hz)):
+        for option, value in (("--rate", self.rate), ("--question-hz", self.question_hz)):
             if value is not None and not (0 < value < math.inf):
-                raise ConfigError(f"{name} is {value}", field=name, remedy="give a positive number")
+                raise ConfigError(
+                    f"{value:g} is no rate", field=option, remedy="give a positive number"
+                )
 
 
 class Player:

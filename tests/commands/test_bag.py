@@ -93,3 +93,12 @@ def test_bad_input_is_one_line(run: Run, drive: Path, own_drive: Path) -> None:
     shutil.rmtree(own_drive / "sweeps", ignore_errors=True)
     assert "none of the" in run("bag", own_drive, "--out", "new").error()
     assert not Path("new").exists()
+
+
+def test_a_file_where_the_folder_should_be_is_no_earlier_write(
+    run: Run, drive: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    error = run("bag", drive, "--out", tmp_path / "file" / "bag").error()
+    assert "cannot be written" in error
+    assert "cut off" not in error

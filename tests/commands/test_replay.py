@@ -289,7 +289,7 @@ def test_a_missing_rerun_is_told_before_the_run(
         (["--answers", "yes,no"], "--question"),
         (["--question", " "], "question"),
         (["--question", "Is it?", "--answers", "yes,,no"], "--answers"),
-        (["--question-hz", "0"], "question_hz"),
+        (["--question-hz", "0"], "--question-hz"),
         (["--scene", "scene-9"], "scene-9"),
         (["--version", "v1.0-trainval"], "v1.0-mini"),
         (["--questions", "nowhere.json"], "nowhere.json"),
@@ -303,6 +303,11 @@ def test_wrong_input(run: Run, drive: Path, words: list[str], named: str) -> Non
 
 def test_a_sensor_to_drop_that_is_not_there(replay: Run) -> None:
     assert "cam_frnt" in replay("--drop", "cam_frnt").error()
+
+
+def test_a_window_beside_the_drive_is_told(replay: Run) -> None:
+    found = replay("--question", "Is it?", "--drop", "cam_front@900s..", "--json", "--no-bag").json
+    assert any("took no frame away" in note for note in found["notes"])
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"questions": []}', '{"questions": [{}]}'])

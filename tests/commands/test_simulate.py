@@ -72,6 +72,12 @@ def test_wrong_options_are_named(
     assert not list(tmp_path.glob("drive*"))
 
 
+def test_a_folder_that_cannot_be_made_is_named(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    error = run("simulate", "--out", tmp_path / "file" / "drive", *SMALL).error()
+    assert error.startswith(f"error: {tmp_path / 'file' / 'drive.partial'}: ")
+
+
 def test_an_interrupted_command_says_how_to_go_on(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

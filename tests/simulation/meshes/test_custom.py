@@ -129,3 +129,10 @@ def test_colours_find_their_materials() -> None:
     assert nearest_material((0.9, 0.1, 0.1)) == material_index("metal_painted")
     assert nearest_material((0.05, 0.05, 0.06)) == material_index("tyre")
     assert nearest_material((0.93, 0.93, 0.9)) == material_index("barrier_white")
+
+
+def test_a_folder_without_any_of_our_names_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cars").mkdir()
+    (tmp_path / "cars" / "sedan.glb").write_bytes(b"")
+    with pytest.raises(ConfigError, match="stands in for any"):
+        MeshLibrary(tmp_path)

@@ -100,7 +100,8 @@ def answer_from_words(question: str, template_id: str, things: Sequence[Thing]) 
     if template.template_type == "exist":
         return "yes" if len(first) > 0 else "no"
     if template.template_type == "count":
-        return str(len(first) if len(first) < 10 else 10)
+        assert len(first) <= 10, "more than the largest answer must not be asked about"
+        return str(len(first))
     if template.template_type == "object":
         return only(first).name
     if template.template_type == "status":

@@ -132,8 +132,8 @@ def test_a_sketch_drive_gets_questions(sketch_root: Path) -> None:
 
 
 def test_bad_numbers_are_refused_before_anything_is_read(crowd_data: NuScenes) -> None:
-    for seed, number in ((-1, 26), (7, 0), (7, 10_000)):
-        with pytest.raises(ConfigError, match="per_keyframe"):
+    for seed, number, named in ((-1, 26, "seed"), (7, 0, "per_key"), (7, 10_000, "per_key")):
+        with pytest.raises(ConfigError, match=named):
             make_questions(crowd_data, seed=seed, per_keyframe=number)
 
 

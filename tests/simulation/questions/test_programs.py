@@ -84,11 +84,12 @@ def test_comparisons() -> None:
     assert ask(*scene, op="same status", first=buses, second=buses) is None
 
 
-def test_counts_end_at_ten() -> None:
+def test_more_than_ten_are_not_counted() -> None:
     cones = [replace(CONE, token=str(n), position=(-5.0, float(n))) for n in range(14)]
-    assert ask(*cones, op="count", first=Selection("traffic cone")) == "10"
+    assert ask(*cones[:10], op="count", first=Selection("traffic cone")) == "10"
+    assert ask(*cones, op="count", first=Selection("traffic cone")) is None
     doubtful = replace(CONE, token="d", doubtful=True)
-    assert ask(*cones, doubtful, op="count", first=Selection("traffic cone")) == "10"
+    assert ask(*cones[:10], doubtful, op="count", first=Selection("traffic cone")) is None
     assert ask(*cones[:9], doubtful, op="count", first=Selection("traffic cone")) is None
 
 
