@@ -65,6 +65,8 @@ AZIMUTH_HARMONICS = (1, 2, 3, 4)
 WAVELENGTHS_M = (100.0, 50.0, 25.0, 12.5)
 #: Upper edges of the six 60 degree sectors, counter-clockwise from the one that begins at -180.
 SECTOR_EDGES_DEG = (-150.0, -90.0, -30.0, 30.0, 90.0, 150.0)
+#: Their middles, in the order of a token's columns.
+SECTOR_MIDDLES_DEG = (180.0, -120.0, -60.0, 0.0, 60.0, 120.0)
 
 _SMALLEST_SIZE_M = 0.05
 

@@ -1,0 +1,204 @@
+"""The tail of a language model in torch: what gradients flow through while connections learn.
+
+Its weights are frozen; only prefixes (and low-rank branches beside the key and value projections)
+lead to what is trained. Text enters as cached head states, so an epoch costs the tail alone, and
+nothing below the tail is ever loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import ConfigError
+from .tail_weights import TailWeights
+
+#: Keys and values of text rows cost one column each; masked ones get this score.
+_MASKED = -1e30
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What a connection puts in front of the text in each tail block.
+
+    Attributes:
+        keys: `[batch, blocks, kv_heads, rows, head_dim]`; `[batch, 1, …]` is shared by all blocks.
+        values: like keys.
+        present: bool `[batch, rows]`, rows that are there at all.
+    """
+
+    keys: Tensor
+    values: Tensor
+    present: Tensor
+
+
+#: By block of the tail and `key` or `value`: the two factors `[hidden_size, rank]`, `[rank, kv]`.
+LowRank = Mapping[tuple[int, str], tuple[Tensor, Tensor]]
+
+
+class TailModel(nn.Module):
+    """The last blocks; text comes from caches, sensors as prefixes."""
+
+    def __init__(self, weights: TailWeights, dtype: torch.dtype = torch.bfloat16) -> None:
+        """Copy the weights.
+
+        Args:
+            weights: of the blocks.
+            dtype: of products; norms, the residual stream and softmax stay float32.
+
+        Raises:
+            ConfigError: the model is of another kind than Llama or Qwen2.
+        """
+        super().__init__()
+        config = weights.config
+        if config.position != "rope" or config.norm != "rms" or config.activation != "silu_gate":
+            raise ConfigError(
+                f"training goes through models of the Llama and Qwen2 kind, not "
+                f"{config.architecture}",
+                field="base_model",
+                remedy="train with another base model; running is not affected",
+            )
+        self.config = config
+        self.dtype = dtype
+        self.num_blocks = len(weights.blocks)
+
+        def frozen(array: NDArray, kind: torch.dtype = torch.float32) -> nn.Parameter:
+            return nn.Parameter(torch.from_numpy(array).to(kind), requires_grad=False)
+
+        for index, block in enumerate(weights.blocks):
+            for name in ("attention_norm", "ffn_norm"):
+                self.register_parameter(f"{name}{index}", frozen(getattr(block, name)))
+            for name in ("qkv", "output", "ffn_in", "ffn_out"):
+                self.register_parameter(f"{name}{index}", frozen(getattr(block, name), dtype))
+            bias = None if block.qkv_bias is None else frozen(block.qkv_bias, dtype)
+            self.register_parameter(f"qkv_bias{index}", bias)
+        self.register_parameter("final_norm", frozen(weights.final_norm))
+        self.vocabulary = weights.vocabulary
+        cos, sin = (torch.from_numpy(table) for table in weights.rotary)
+        self.register_buffer("_cos", cos, persistent=False)
+        self.register_buffer("_sin", sin, persistent=False)
+
+    def rows_of(self, token_ids: Sequence[int]) -> Tensor:
+        """Output embeddings of a few tokens, float32 `[len(token_ids), hidden_size]`."""
+        return torch.from_numpy(self.vocabulary[list(token_ids)].astype("float32"))
+
+    def forward(
+        self,
+        residual: Tensor,
+        lengths: Tensor,
+        prefix: Prefix | None,
+        low_rank: LowRank | None = None,
+        first_block: int = 0,
+    ) -> Tensor:
+        """States behind the last token of each text.
+
+        Args:
+            residual: float32 `[batch, tokens, hidden_size]`, the cached head states that enter
+                block `first_block`, padded on the right.
+            lengths: int64 `[batch]`, tokens of each text.
+            prefix: for the blocks from `first_block` on.
+            low_rank: branches beside the key and value projections, by block of this tail.
+            first_block: of this tail; a shallower tail skips the ones before.
+
+        Returns:
+            float32 `[batch, hidden_size]`, normed: logits are products with `rows_of`.
+        """
+        batch, tokens, _ = residual.shape
+        bias = self._bias(batch, tokens, None if prefix is None else prefix.present)
+        last = lengths - 1
+        x = residual
+        for index in range(first_block, self.num_blocks):
+            is_last = index == self.num_blocks - 1
+            normed = self._norm(x, f"attention_norm{index}").to(self.dtype)
+            query, key, value = self._project(normed, index, low_rank)
+            x_in, block_bias = x, bias
+            if is_last:
+                at = torch.arange(batch)
+                query = query[at, last][:, None]
+                x_in = x[at, last][:, None]
+                block_bias = bias[at, :, last][:, :, None]
+            attended = self._attend(
+                query, key, value, last, prefix, index - first_block, block_bias
+            )
+            x = x_in + functional.linear(attended, self._parameter("output", index)).float()
+            normed = self._norm(x, f"ffn_norm{index}").to(self.dtype)
+            gate, up = functional.linear(normed, self._parameter("ffn_in", index)).chunk(2, -1)
+            inner = functional.silu(gate) * up
+            x = x + functional.linear(inner, self._parameter("ffn_out", index)).float()
+        return self._norm(x[:, 0], "final_norm")
+
+    def _parameter(self, name: str, index: int) -> Tensor:
+        return getattr(self, f"{name}{index}")
+
+    def _norm(self, x: Tensor, name: str) -> Tensor:
+        return functional.rms_norm(x, x.shape[-1:], getattr(self, name), self.config.norm_eps)
+
+    def _bias(self, batch: int, tokens: int, present: Tensor | None) -> Tensor:
+        """Attention bias `[batch, 1, tokens, rows + tokens]`, in the dtype of products."""
+        causal = torch.full((tokens, tokens), _MASKED).triu(1).expand(batch, 1, tokens, tokens)
+        if present is None:
+            return causal.to(self.dtype)
+        rows = torch.zeros(present.shape).masked_fill(~present, _MASKED)
+        rows = rows[:, None, None, :].expand(batch, 1, tokens, -1)
+        return torch.cat([rows, causal], dim=-1).to(self.dtype)
+
+    def _project(
+        self, normed: Tensor, index: int, low_rank: LowRank | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries `[batch, tokens, heads, dim]`, keys and values `[batch, kv_heads, tokens, dim]`;
+        keys have their rotary position."""
+        c = self.config
+        packed = functional.linear(
+            normed, self._parameter("qkv", index), self._parameter("qkv_bias", index)
+        )
+        sizes = [c.num_heads * c.head_dim, *[c.num_kv_heads * c.head_dim] * 2]
+        query, key, value = packed.split(sizes, -1)
+        if low_rank is not None:
+            for side in ("key", "value"):
+                if (index, side) not in low_rank:
+                    continue
+                a, b = low_rank[index, side]
+                branch = normed @ a.to(self.dtype) @ b.to(self.dtype)
+                key, value = (key + branch, value) if side == "key" else (key, value + branch)
+        query = query.unflatten(-1, (c.num_heads, c.head_dim))
+        key = key.unflatten(-1, (c.num_kv_heads, c.head_dim)).transpose(1, 2)
+        value = value.unflatten(-1, (c.num_kv_heads, c.head_dim)).transpose(1, 2)
+        return query, self._rotate(key, torch.arange(key.shape[2])), value
+
+    def _rotate(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Rotary positions in the half-split convention; `x` ends in `[positions, head_dim]`."""
+        cos, sin = self._cos[positions], self._sin[positions]
+        low, high = x.float().chunk(2, -1)
+        turned = torch.cat([low * cos - high * sin, high * cos + low * sin], dim=-1)
+        return turned.to(self.dtype)
+
+    def _attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        last: Tensor,
+        prefix: Prefix | None,
+        place: int,
+        bias: Tensor,
+    ) -> Tensor:
+        c = self.config
+        one_each = query.shape[1] == 1 and key.shape[2] > 1
+        query = query.transpose(1, 2)
+        if one_each:
+            query = self._rotate(query, last[:, None, None])
+        else:
+            query = self._rotate(query, torch.arange(query.shape[2]))
+        if prefix is not None:
+            at = place if prefix.keys.shape[1] > 1 else 0
+            key = torch.cat([prefix.keys[:, at].to(self.dtype), key], dim=2)
+            value = torch.cat([prefix.values[:, at].to(self.dtype), value], dim=2)
+        groups = c.num_heads // c.num_kv_heads
+        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return mixed.transpose(1, 2).flatten(2)

@@ -1,0 +1,1 @@
+"""Offline training of encoders and connections on drives; needs torch."""
