@@ -126,8 +126,8 @@ def _rigid(matrix: ArrayLike, field: str) -> Float64:
 
 def _pinhole(matrix: ArrayLike) -> Float64:
     checked = _matrix(matrix, 3, "intrinsic")
-    fits = checked[0, 0] > 0 and checked[1, 1] > 0 and checked[1, 0] == 0
-    if not fits or not np.array_equal(checked[2], [0, 0, 1]):
+    focal = min(checked[0, 0], checked[1, 1])
+    if focal <= 0 or not np.array_equal(checked[2], [0, 0, 1]):
         raise SensorError(
             f"{checked.tolist()} is no matrix of a pinhole camera",
             field="intrinsic",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.errors import DataError, SensorError
-from ...runtime.frames import SensorFrame
+from ...runtime.frames import SensorFrame, SensorGeometry
 from ..nuscenes.records import Calibration
 from ..source import Keyframe
 from .clouds import cloud_points
@@ -49,7 +49,7 @@ class BagReport:
     def notes(self) -> tuple[str, ...]:
         """What a user should be told, a line each; nothing of a bag without fault.
 
-        Topics that a drive does not use, such as `/odom`, are no fault.
+        Topics that a drive does not use, such as `/clock`, are no fault.
         """
         lines = list(self.damage)
         lines += [
@@ -233,13 +233,42 @@ class BagDrive:
             name = self.sensors[int(scan.owners[row])]
             stamp_ns = int(scan.stamps_ns[row])
             try:
-                frame = _frame(name, stamp_ns, message)
+                frame = self._frame(name, stamp_ns, message)
             except SensorError as error:
                 if on_drop is None:
                     raise
                 on_drop(name, stamp_ns, error)
                 continue
             yield frame
+
+    def _frame(self, sensor: str, stamp_ns: int, message: RawMessage) -> SensorFrame:
+        kind = message.channel.type
+        try:
+            decoded = deserialize(message.data, kind)
+            if kind == COMPRESSED_IMAGE:
+                payload = compressed_payload(decoded)
+            else:
+                payload = raw_image(decoded) if kind == IMAGE else cloud_points(decoded)
+        except ValueError as error:
+            raise SensorError(
+                f"{error} ({message.channel.topic} at {stamp_ns} ns)",
+                field=sensor,
+                remedy="leave the sensor out, or record it again",
+            ) from error
+        frame_id = decoded.header.frame_id
+        geometry = self._geometry(sensor, frame_id, stamp_ns)
+        return SensorFrame(sensor, SENSOR_MODALITIES[kind], stamp_ns, frame_id, payload, geometry)
+
+    def _geometry(self, sensor: str, frame_id: str, stamp_ns: int) -> SensorGeometry | None:
+        """As far as the bag tells of it; None where nobody knows how the sensor is mounted."""
+        scan = self._scan
+        mounted = scan.transforms.to_ancestor(frame_id.lstrip("/"), stamp_ns, BASE_FRAME)
+        if mounted is None:
+            return None
+        pose = scan.transforms.odometry(stamp_ns)
+        return SensorGeometry(
+            mounted, scan.intrinsics.get(sensor), scan.image_sizes.get(sensor), pose
+        )
 
 
 def in_order(messages: Iterator[RawMessage], places: NDArray[np.int64]) -> Iterator[RawMessage]:
@@ -267,24 +296,6 @@ def in_order(messages: Iterator[RawMessage], places: NDArray[np.int64]) -> Itera
             if number in sought:
                 held[number] = message
         yield held.pop(place)
-
-
-def _frame(sensor: str, stamp_ns: int, message: RawMessage) -> SensorFrame:
-    kind = message.channel.type
-    try:
-        decoded = deserialize(message.data, kind)
-        if kind == COMPRESSED_IMAGE:
-            payload = compressed_payload(decoded)
-        else:
-            payload = raw_image(decoded) if kind == IMAGE else cloud_points(decoded)
-    except ValueError as error:
-        raise SensorError(
-            f"{error} ({message.channel.topic} at {stamp_ns} ns)",
-            field=sensor,
-            remedy="leave the sensor out, or record it again",
-        ) from error
-    frame_id = decoded.header.frame_id
-    return SensorFrame(sensor, SENSOR_MODALITIES[kind], stamp_ns, frame_id, payload)
 
 
 def _nothing_found(path: Path, report: BagReport) -> DataError:

@@ -13,12 +13,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ...runtime.errors import DataError
+from ...runtime.errors import DataError, SensorError
+from ...runtime.frames import SensorGeometry
 from ..source import Keyframe
 from .contract import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     KEYFRAME_TOPIC,
+    ODOMETRY,
     SENSOR_MODALITIES,
     STRING,
     TF_MESSAGE,
@@ -48,8 +50,9 @@ class Scan:
         places: number of each of them among all messages of the bag.
         owners: index into `sensors` of each.
         keyframes: from the topic of keyframes.
-        transforms: from `/tf` and `/tf_static`.
-        intrinsics: sensor name to its first valid calibration message.
+        transforms: from `/tf`, `/tf_static` and odometry.
+        intrinsics: sensor name to the matrix of its first valid calibration message.
+        image_sizes: sensor name to width and height in that message, where it tells of them.
     """
 
     def __init__(self, files: BagFiles, topics: Mapping[str, str] | None) -> None:
@@ -75,7 +78,7 @@ class Scan:
         self.keyframes: list[Keyframe] = []
         self.transforms = Transforms()
         self.intrinsics: dict[str, np.ndarray] = {}
-        self._image_size: dict[str, tuple[int, int]] = {}
+        self.image_sizes: dict[str, tuple[int, int]] = {}
         for place, message in enumerate(files.messages(self._wanted, files.damage)):
             self.counts[message.channel] += 1
             self._take(place, message)
@@ -102,7 +105,7 @@ class Scan:
 
     def _is_usable(self, channel: Channel) -> bool:
         is_read = (
-            channel.type in (*SENSOR_MODALITIES, CAMERA_INFO)
+            channel.type in (*SENSOR_MODALITIES, CAMERA_INFO, ODOMETRY)
             or (channel.type == TF_MESSAGE and channel.topic in (TF_TOPIC, TF_STATIC_TOPIC))
             or (channel.type == STRING and channel.topic == KEYFRAME_TOPIC)
         )
@@ -137,6 +140,9 @@ class Scan:
             self.bad[channel.topic] += self.transforms.add(
                 decoded, channel.topic == TF_STATIC_TOPIC
             )
+        elif channel.type == ODOMETRY:
+            # Odometry of a wheel or a camera is none of the vehicle, and no fault.
+            self.transforms.add_odometry(decoded)
         elif channel.type == STRING:
             self.keyframes.append(Keyframe(decoded.data, message.log_time_ns))
         else:
@@ -154,12 +160,18 @@ class Scan:
 
     def _take_camera_info(self, topic: str, decoded: object) -> None:
         matrix = np.array(decoded.k, dtype=np.float64).reshape(3, 3)  # pyright: ignore[reportAttributeAccessIssue]
-        if not np.isfinite(matrix).all() or matrix[0, 0] <= 0:
+        size = (int(decoded.width), int(decoded.height))  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            checked = SensorGeometry(np.eye(4), matrix).intrinsic
+        except SensorError:
             # Uncalibrated drivers send zeros.
             self.bad[topic] += 1
             return
-        matrix.flags.writeable = False
-        self.intrinsics[self._names.get(topic) or sensor_of_topic(topic)] = matrix
+        assert checked is not None
+        name = self._names.get(topic) or sensor_of_topic(topic)
+        self.intrinsics[name] = checked
+        if min(size) > 0:
+            self.image_sizes[name] = size
         self._have_info.add(topic)
 
     def _settle_sensors(self) -> None:

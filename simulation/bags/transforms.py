@@ -1,4 +1,4 @@
-"""The tree of frames of a bag, collected from `/tf` and `/tf_static`."""
+"""The tree of frames of a bag, collected from `/tf` and `/tf_static`, and its odometry."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from .contract import BASE_FRAME
 
 _MAX_DEPTH = 64
 _FARTHEST_M = 1e12
+#: A vehicle's pose is told at 10 Hz and more; nobody knows what it did in a longer gap.
+_MAX_GAP_NS = 300_000_000
 
 
 class _Edge:
@@ -42,9 +44,41 @@ class _Edge:
         """parent_from_child at this stamp or before; the first one where there is none before."""
         stamps = self.stamps
         stamp = stamps[max(0, bisect_right(stamps, stamp_ns) - 1)]
-        first = 7 * self._row_of[stamp]
-        numbers = self._numbers[first : first + 7]
+        numbers = self._at(stamp)
         return rigid_transform(numbers[:3], numbers[3:])
+
+    def between(self, stamp_ns: int, max_gap_ns: int) -> NDArray[np.float64] | None:
+        """parent_from_child at this stamp, between the transforms around it.
+
+        Args:
+            stamp_ns: one that is there is given back in every bit.
+            max_gap_ns: transforms that are farther apart tell nothing of what is between them,
+                and one that is farther away nothing of the stamp.
+
+        Returns:
+            None where the stamp lies outside of them by more than the gap, or in a larger gap.
+        """
+        stamps = self.stamps
+        place = bisect_right(stamps, stamp_ns)
+        before = stamps[place - 1] if place else None
+        after = stamps[place] if place < len(stamps) else None
+        if before is None or after is None or before == stamp_ns:
+            nearest = after if before is None else before
+            if nearest is None or abs(nearest - stamp_ns) > max_gap_ns:
+                return None
+            return self.at(nearest)
+        if after - before > max_gap_ns:
+            return None
+        part = (stamp_ns - before) / (after - before)
+        first, second = np.array(self._at(before)), np.array(self._at(after))
+        # Two quaternions stand for one rotation; the shorter way is between those of one sign.
+        second[3:] *= np.copysign(1.0, first[3:] @ second[3:])
+        mixed = first + part * (second - first)
+        return rigid_transform(mixed[:3], mixed[3:])
+
+    def _at(self, stamp_ns: int) -> array[float]:
+        first = 7 * self._row_of[stamp_ns]
+        return self._numbers[first : first + 7]
 
 
 class Transforms:
@@ -53,28 +87,38 @@ class Transforms:
     def __init__(self) -> None:
         """None yet."""
         self._edges: dict[str, _Edge] = {}
+        self._odometry: _Edge | None = None
 
     def add(self, message: Any, static: bool) -> int:
         """Take in a `tf2_msgs/TFMessage`; returns how many of its transforms are unusable."""
         unusable = 0
         for one in message.transforms:
-            translation, rotation = one.transform.translation, one.transform.rotation
-            place = [translation.x, translation.y, translation.z]
-            turn = [rotation.w, rotation.x, rotation.y, rotation.z]
+            numbers = _usable(one.transform.translation, one.transform.rotation)
             child, parent = one.child_frame_id.lstrip("/"), one.header.frame_id.lstrip("/")
-            length = math.hypot(*turn)
-            # Not so far that products overflow; NaN fails every comparison.
-            far = math.hypot(*place)
-            usable = far < _FARTHEST_M and 0.5 < length < 2 and child != parent
-            if not usable:
+            if numbers is None or child == parent:
                 unusable += 1
                 continue
             edge = self._edges.get(child)
             if edge is None or edge.parent != parent or edge.static != static:
                 edge = self._edges[child] = _Edge(parent, static)
-            stamp = one.header.stamp
-            edge.add(stamp.sec * 1_000_000_000 + stamp.nanosec, [*place, *turn])
+            edge.add(_stamp_ns(one.header), numbers)
         return unusable
+
+    def add_odometry(self, message: Any) -> bool:
+        """Take in a `nav_msgs/Odometry` of the vehicle; False if it is of no use.
+
+        The first frame that one is given in is kept to; another estimate has its own drift.
+        """
+        parent = message.header.frame_id.lstrip("/")
+        numbers = _usable(message.pose.pose.position, message.pose.pose.orientation)
+        if numbers is None or message.child_frame_id.lstrip("/") != BASE_FRAME:
+            return False
+        if self._odometry is None:
+            self._odometry = _Edge(parent, static=False)
+        if self._odometry.parent != parent:
+            return False
+        self._odometry.add(_stamp_ns(message.header), numbers)
+        return True
 
     def to_ancestor(
         self, frame: str, stamp_ns: int, ancestor: str | None
@@ -105,7 +149,33 @@ class Transforms:
             frame = edge.parent
         return None
 
+    def odometry(self, stamp_ns: int) -> NDArray[np.float64] | None:
+        """Where the vehicle was, odom_from_base, float64 `[4, 4]`: from TF, else from odometry.
+
+        Its parent frame moves smoothly, so differences of poses are motion, where a pose in the
+        map jumps with each correction (REP-105).
+
+        Returns:
+            None where the bag does not tell of the moment.
+        """
+        edge = self._edges.get(BASE_FRAME)
+        if edge is None or edge.static:
+            edge = self._odometry
+        return None if edge is None else edge.between(stamp_ns, _MAX_GAP_NS)
+
     def ego_stamps(self) -> list[int]:
         """Stamps of the transforms that move the vehicle, in order."""
         edge = self._edges.get(BASE_FRAME)
         return [] if edge is None or edge.static else edge.stamps
+
+
+def _usable(place: Any, turn: Any) -> list[float] | None:
+    """x y z and w x y z, None if they are no transform."""
+    translation, rotation = [place.x, place.y, place.z], [turn.w, turn.x, turn.y, turn.z]
+    # Not so far that products overflow; NaN fails every comparison.
+    fits = math.hypot(*translation) < _FARTHEST_M and 0.5 < math.hypot(*rotation) < 2
+    return [*translation, *rotation] if fits else None
+
+
+def _stamp_ns(header: Any) -> int:
+    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec

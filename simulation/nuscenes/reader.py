@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.errors import DataError, SensorError
-from ...runtime.frames import Modality, SensorFrame
+from ...runtime.frames import Modality, SensorFrame, SensorGeometry
 from .annotations import Annotations
 from .dataroot import REPLAYED, check_filenames, check_sensors, find_version
 from .geometry import rigid_transform
@@ -189,6 +189,18 @@ class NuScenes:
             stamp_ns=sample_data.stamp_ns,
             frame_id=sample_data.sensor,
             payload=read_image(path) if sample_data.modality == "camera" else read_cloud(path),
+            geometry=self.geometry_of(sample_data),
+        )
+
+    def geometry_of(self, sample_data: SampleData) -> SensorGeometry:
+        """Where the sensor of one file, keyframe or sweep, was when it was captured."""
+        calibration = self.calibration_of(sample_data)
+        size = (sample_data.width, sample_data.height)
+        return SensorGeometry(
+            calibration.ego_from_sensor,
+            calibration.intrinsic,
+            size if min(size) > 0 else None,
+            self.ego_pose(sample_data),
         )
 
     def frames(

@@ -90,6 +90,22 @@ def test_calibration_and_pose_are_the_transforms_of_the_tables(dataset: Dataset)
     )
 
 
+def test_frames_say_where_their_sensor_was(dataset: Dataset) -> None:
+    nuscenes = NuScenes.open(dataset.root)
+    for frame, file in zip(
+        nuscenes.drive("scene-0001"), nuscenes.drive_data("scene-0001"), strict=True
+    ):
+        found, calibration = frame.geometry, nuscenes.calibration_of(file)
+        assert found is not None and found.global_from_ego is not None
+        np.testing.assert_array_equal(found.ego_from_sensor, calibration.ego_from_sensor)
+        np.testing.assert_array_equal(found.global_from_ego, nuscenes.ego_pose(file))
+        if frame.modality == "camera":
+            np.testing.assert_array_equal(found.intrinsic, calibration.intrinsic)  # pyright: ignore[reportArgumentType]
+            assert found.image_size == (32, 18)
+        else:
+            assert found.intrinsic is None and found.image_size is None
+
+
 def test_annotations_carry_names_instead_of_tokens(dataset: Dataset) -> None:
     nuscenes = NuScenes.open(dataset.root)
     first, second = (nuscenes.annotations(s.token) for s in nuscenes.samples("scene-0001"))

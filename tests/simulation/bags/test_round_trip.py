@@ -7,12 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tailwire.runtime.frames import SensorGeometry
 from tailwire.simulation.bags import open_bag, write_bag
 from tailwire.simulation.bags.read import BagDrive
 from tailwire.simulation.nuscenes import NuScenes
 from tailwire.simulation.nuscenes.source import NuScenesDrive
 
 from ..conftest import Dataset
+
+
+def assert_same_geometry(found: SensorGeometry | None, expected: SensorGeometry | None) -> None:
+    assert found is not None and expected is not None
+    assert found.image_size == expected.image_size
+    for name in ("ego_from_sensor", "intrinsic", "global_from_ego"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
 def assert_same(data: NuScenes, bag: BagDrive) -> None:
@@ -24,6 +32,7 @@ def assert_same(data: NuScenes, bag: BagDrive) -> None:
     for frame, original, file in zip(bag.frames(), drive.frames(), files, strict=True):
         assert (frame.sensor, frame.modality) == (original.sensor, original.modality)
         assert frame.stamp_ns == original.stamp_ns
+        assert_same_geometry(frame.geometry, original.geometry)
         if isinstance(original.payload, bytes):
             assert frame.payload == (data.dataroot / file.filename).read_bytes()
         else:
