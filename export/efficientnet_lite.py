@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as an ONNX graph: the camera encoder and the classifier it comes from.
+"""EfficientNet-Lite0 as an ONNX graph: encoder of pictures, features of detectors, classifier.
 
 Weights are a state dict in the naming of EfficientNet-PyTorch; batch norms are folded. Decoding and
 normalising of pictures is `kernels/image.py`.
@@ -23,6 +23,9 @@ IMAGE_STD = (128.0, 128.0, 128.0)
 
 #: Channels of the last MBConv stage, and so the width of a token.
 TOKEN_WIDTH = 320
+
+#: Strides of the feature maps that detectors read, and the MBConv stages that give them.
+FEATURE_STAGES = {8: 3, 16: 5, 32: 7}
 
 _STEM_CHANNELS = 32
 _HEAD_CHANNELS = 1280
@@ -89,9 +92,29 @@ def build_camera_encoder(
     if precision != "fp32":
         raise ConfigError(f"unknown precision {precision}", field="precision", remedy="choose fp32")
     graph = GraphBuilder("efficientnet_lite0_tokens")
-    features, _, columns = _backbone(graph, state_dict, image_height, image_width)
-    pooled = pool_tokens(graph, features, sector_weights(columns, tokens), TOKEN_WIDTH)
+    last = add_backbone(graph, state_dict, image_height, image_width)[-1]
+    pooled = pool_tokens(graph, last.value, sector_weights(last.columns, tokens), TOKEN_WIDTH)
     graph.output(pooled, "tokens", "float32", ["batch", tokens, TOKEN_WIDTH])
+    graph.save(path)
+    return count_macs(graph.build(), {"image": (1, 3, image_height, image_width)})
+
+
+def build_camera_features(
+    state_dict: Weights, path: Path, image_height: int = 224, image_width: int = 400
+) -> int:
+    """Write the backbone alone, for training what reads its features.
+
+    The graph maps `image`, as in `build_camera_encoder`, to `at8` float32 `[batch, 40, rows,
+    columns]`, `at16` (112 channels) and `at32` (320 channels), at strides of as many pixels, rows
+    and columns rounded up: 28 x 50, 14 x 25 and 7 x 13 at the default size. The arguments, errors
+    and the returned multiply-adds are those of `build_camera_encoder`.
+    """
+    graph = GraphBuilder("efficientnet_lite0_features")
+    stages = add_backbone(graph, state_dict, image_height, image_width)
+    for stride, stage in FEATURE_STAGES.items():
+        taken = stages[stage - 1]
+        shape = ["batch", taken.channels, taken.rows, taken.columns]
+        graph.output(taken.value, f"at{stride}", "float32", shape)
     graph.save(path)
     return count_macs(graph.build(), {"image": (1, 3, image_height, image_width)})
 
@@ -105,7 +128,7 @@ def build_classifier(
     serves to see whether a checkpoint was read rightly.
     """
     graph = GraphBuilder("efficientnet_lite0")
-    features, _, _ = _backbone(graph, state_dict, image_height, image_width)
+    features = add_backbone(graph, state_dict, image_height, image_width)[-1].value
     shape = (_HEAD_CHANNELS, TOKEN_WIDTH, 1, 1)
     kernel, bias = folded(state_dict, "_conv_head.weight", "_bn1", shape, _EPSILON)
     head = graph.op("Conv", features, graph.constant(kernel), graph.constant(bias))
@@ -118,10 +141,25 @@ def build_classifier(
     return count_macs(graph.build(), {"image": (1, 3, image_height, image_width)})
 
 
-def _backbone(
+@dataclass(frozen=True)
+class FeatureMap:
+    """What an MBConv stage gives: float32 `[batch, channels, rows, columns]`."""
+
+    value: str
+    channels: int
+    rows: int
+    columns: int
+
+
+def add_backbone(
     graph: GraphBuilder, weights: Weights, height: int, width: int
-) -> tuple[str, int, int]:
-    """Add the input, the stem and all MBConv blocks; return the map, its rows and its columns."""
+) -> list[FeatureMap]:
+    """Add the input `image`, the stem and all MBConv blocks; return the map of each stage.
+
+    Raises:
+        ModelError: an array is missing, of another shape, or not finite.
+        ConfigError: the size is no picture.
+    """
     if min(height, width) < 1:
         raise ConfigError(f"a picture of {height} x {width}", field="image_height, image_width")
     value = graph.input("image", "float32", ["batch", 3, height, width])
@@ -130,6 +168,7 @@ def _backbone(
     value, height, width = _same(graph, value, kernel, bias, 2, (height, width))
     value = _relu6(graph, value)
     channels, index = _STEM_CHANNELS, 0
+    maps: list[FeatureMap] = []
     for stage in _STAGES:
         for repeat in range(stage.repeats):
             stride = stage.stride if repeat == 0 else 1
@@ -137,7 +176,8 @@ def _backbone(
                 graph, weights, index, stage, stride, channels, value, (height, width)
             )
             channels, index = stage.channels, index + 1
-    return value, height, width
+        maps.append(FeatureMap(value, channels, height, width))
+    return maps
 
 
 def _block(

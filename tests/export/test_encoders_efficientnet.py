@@ -23,6 +23,7 @@ from tailwire.export.efficientnet_lite import (
     IMAGE_STD,
     TOKEN_WIDTH,
     build_camera_encoder,
+    build_camera_features,
     build_classifier,
 )
 from tailwire.export.torch_checkpoint import read_state_dict
@@ -96,10 +97,15 @@ class EfficientNetLite0(nn.Module):
         self._fc = nn.Linear(1280, 1000)
 
     def features(self, x: Tensor) -> Tensor:
+        return self.each_block(x)[-1]
+
+    def each_block(self, x: Tensor) -> list[Tensor]:
         x = F.relu6(self._bn0(self._conv_stem(x)))
+        outputs = []
         for block in self._blocks:
             x = block(x)
-        return x
+            outputs.append(x)
+        return outputs
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu6(self._bn1(self._conv_head(self.features(x))))
@@ -165,6 +171,30 @@ def test_tokens_equal_torch(
     got = run(tmp_path / "c.onnx", images, "tokens")
     assert got.shape == (2, tokens, TOKEN_WIDTH)
     np.testing.assert_allclose(got, wanted, atol=2e-4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (224, 400), (70, 106)])
+def test_features_are_the_last_of_their_stride_and_width(
+    tmp_path: Path, reference: EfficientNetLite0, state: State, height: int, width: int
+) -> None:
+    images = pictures(2, height, width)
+    with torch.no_grad():
+        outputs = reference.each_block(torch.from_numpy(images))
+    macs = build_camera_features(state, tmp_path / "c.onnx", height, width)
+    engine = OnnxRuntimeEngine(tmp_path / "c.onnx", threads=1)
+    try:
+        got = engine.run({"image": images})
+    finally:
+        engine.close()
+    assert sorted(got) == ["at16", "at32", "at8"]
+    for stride, channels in ((8, 40), (16, 112), (32, 320)):
+        rows, columns = math.ceil(height / stride), math.ceil(width / stride)
+        assert got[f"at{stride}"].shape == (2, channels, rows, columns)
+        wanted = [output for output in outputs if output.shape[1] == channels][-1].numpy()
+        np.testing.assert_allclose(got[f"at{stride}"], wanted, atol=1e-3)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        reference.features(torch.from_numpy(images[:1]))
+    assert macs * 2 == counter.get_total_flops()
 
 
 def test_logits_equal_torch(tmp_path: Path, reference: EfficientNetLite0, state: State) -> None:
