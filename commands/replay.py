@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _NUSCENES_QA = "nuscenes-qa"
 _MAX_RATE = "max"
+_OBJECTS = "objects"
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
@@ -108,7 +109,9 @@ def _run(args: Namespace) -> int:
     progress = ProgressLine(args.json)
     with progress:
         progress(f"opening {args.path}")
-        found = find_drives(args.path, args.version, args.scene)
+        # Ground truth takes part only where it is named.
+        objects = _OBJECTS in (config.sensors or ())
+        found = find_drives(args.path, args.version, args.scene, objects=objects)
         chosen = choose_questions(
             args.path,
             found,
@@ -131,6 +134,8 @@ def _run(args: Namespace) -> int:
 
             runtime = open_runtime(config, progress)
         with runtime:
+            if not objects and _OBJECTS in runtime.sensors:
+                runtime.switch_sensors([one for one in runtime.sensors if one != _OBJECTS])
             replay = Replay(
                 runtime,
                 found,

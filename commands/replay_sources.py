@@ -48,13 +48,16 @@ class Found:
     dataset: NuScenes | None = field(default=None)
 
 
-def find_drives(path: Path, version: str | None, scene: str | None) -> Found:
+def find_drives(
+    path: Path, version: str | None, scene: str | None, *, objects: bool = False
+) -> Found:
     """Open what lies at a path.
 
     Args:
         path: dataroot of a nuScenes data set, a bag or a folder of bags.
         version: of the data set.
         scene: None takes all.
+        objects: whether drives of a data set also give annotations as the sensor `objects`.
 
     Raises:
         DataError: there is nothing that can be played, or not this scene.
@@ -63,7 +66,7 @@ def find_drives(path: Path, version: str | None, scene: str | None) -> Found:
     if not path.exists():
         raise DataError("there is nothing here", field=str(path), remedy="check the path")
     if path.is_dir() and any(one.is_dir() for one in path.glob("v1.0-*")):
-        return _nuscenes(path, version, scene)
+        return _nuscenes(path, version, scene, objects)
     if version is not None:
         raise ConfigError(
             f"version '{version}' is given, but this is no nuScenes data set",
@@ -73,17 +76,19 @@ def find_drives(path: Path, version: str | None, scene: str | None) -> Found:
     return _bags(path, scene)
 
 
-def _nuscenes(path: Path, version: str | None, scene: str | None) -> Found:
+def _nuscenes(path: Path, version: str | None, scene: str | None, objects: bool) -> Found:
+    from ..simulation.annotated_objects import AnnotatedDrive
     from ..simulation.nuscenes import NuScenes
     from ..simulation.nuscenes.source import NuScenesDrive
 
     data = NuScenes.open(path, version)
+    kind = AnnotatedDrive if objects else NuScenesDrive
     entries: list[DriveEntry] = []
     for one in data.scenes:
         if scene not in (None, one.name, one.token) or not one.num_samples:
             continue
         tokens = tuple(sample.token for sample in data.samples(one))
-        entries.append(DriveEntry(one.name, tokens, lambda one=one: NuScenesDrive(data, one)))
+        entries.append(DriveEntry(one.name, tokens, lambda one=one: kind(data, one)))
     if not entries:
         if scene is not None:
             data.samples(scene)  # Says so if there is no such scene.

@@ -176,6 +176,24 @@ class NuScenes:
         """
         return self._annotations.of_sample(self._sample_row(sample_token))
 
+    def velocities(self, sample_token: str) -> NDArray[np.float64]:
+        """How the annotated boxes of a keyframe move, in the order of `annotations`.
+
+        From the box before to the one behind of the same instance, as the devkit has it.
+
+        Returns:
+            float64 `[n, 3]`, m/s, global frame; NaN where no box within 1.5 s tells.
+
+        Raises:
+            DataError: as `annotations`.
+        """
+        return self._annotations.velocities_of_sample(self._sample_row(sample_token))
+
+    @property
+    def has_annotations(self) -> bool:
+        """Whether there is any box; a split for testing has none."""
+        return len(self._annotations) > 0
+
     def read(self, sample_data: SampleData) -> SensorFrame:
         """The frame in one file: undecoded image bytes, or a float32 cloud `[n, 5]`.
 

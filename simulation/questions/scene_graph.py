@@ -201,6 +201,18 @@ def scene_graph(data: NuScenes, sample_token: str) -> SceneGraph:
         DataError: there is no such keyframe, the data set has no LiDAR, or a table is wrong.
         SensorError: the keyframe has no file of the LiDAR.
     """
+    ego_from_global = inverse_rigid(keyframe_pose(data, sample_token))
+    found = (_object(box, ego_from_global) for box in data.annotations(sample_token))
+    return SceneGraph(sample_token, tuple(thing for thing in found if thing is not None))
+
+
+def keyframe_pose(data: NuScenes, sample_token: str) -> Float64:
+    """Where the vehicle was at the LiDAR's stamp of a keyframe: global_from_ego, `[4, 4]`.
+
+    Raises:
+        DataError: there is no such keyframe, or the data set has no LiDAR.
+        SensorError: the keyframe has no file of the LiDAR.
+    """
     lidar = next((name for name in data.sensors if name.startswith("lidar")), None)
     if lidar is None:
         raise DataError(
@@ -208,9 +220,7 @@ def scene_graph(data: NuScenes, sample_token: str) -> SceneGraph:
             field=str(data.dataroot / data.version),
             remedy="give a data set with a sensor LIDAR_TOP",
         )
-    ego_from_global = inverse_rigid(data.ego_pose(data.sample_data(lidar, sample_token)))
-    found = (_object(box, ego_from_global) for box in data.annotations(sample_token))
-    return SceneGraph(sample_token, tuple(thing for thing in found if thing is not None))
+    return data.ego_pose(data.sample_data(lidar, sample_token))
 
 
 def _object(box: Annotation, ego_from_global: Float64) -> SceneObject | None:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ...kernels.object_tokens import OBJECT_CLASSES
 from ...runtime.errors import ConfigError, SensorError
 from ...runtime.files import partial_name
 from ...runtime.frames import SensorFrame
@@ -115,12 +117,31 @@ class RerunRecording:
             )
         elif frame.modality == "camera":
             self._stream.log(entity, self._rr.Image(np.asarray(frame.payload)))
+        elif frame.modality == "objects":
+            self._objects(entity, np.asarray(frame.payload, np.float32))
         else:
             cloud = np.asarray(frame.payload, np.float32)
             self._stream.log(
                 entity,
                 self._rr.Points3D(cloud[:, :3], colors=_grey(cloud[:, 3]), radii=_POINT_RADIUS_M),
             )
+
+    def _objects(self, entity: str, objects: NDArray[np.float32]) -> None:
+        if not len(objects):
+            self._stream.log(entity, self._rr.Clear(recursive=False))
+            return
+        self._stream.log(
+            entity,
+            self._rr.Boxes3D(
+                centers=objects[:, 2:5],
+                half_sizes=objects[:, 5:8] / 2,
+                rotation_axis_angles=[
+                    self._rr.RotationAxisAngle(axis=(0, 0, 1), radians=float(yaw))
+                    for yaw in objects[:, 8]
+                ],
+                labels=[OBJECT_CLASSES[int(number)] for number in objects[:, 0]],
+            ),
+        )
 
     def step(self, step: PlayedStep) -> None:
         """Record the boxes of a keyframe and the answers to its questions."""

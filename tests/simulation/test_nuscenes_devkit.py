@@ -105,6 +105,19 @@ def test_boxes_in_each_sensor_frame_agree(both: tuple[NuScenes, Any]) -> None:
                     )
 
 
+def test_velocities_agree(both: tuple[NuScenes, Any]) -> None:
+    ours, theirs = both
+    for scene in ours.scenes:
+        for sample in ours.samples(scene):
+            found = ours.velocities(sample.token)
+            boxes = ours.annotations(sample.token)
+            assert found.shape == (len(boxes), 3)
+            for box, velocity in zip(boxes, found, strict=True):
+                # The devkit takes seconds since the epoch, and so loses a part of a microsecond.
+                expected = theirs.box_velocity(box.token)
+                np.testing.assert_allclose(velocity, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_points_in_boxes_agree(both: tuple[NuScenes, Any]) -> None:
     from nuscenes.utils import data_classes, geometry_utils  # pyright: ignore[reportMissingImports]
 

@@ -115,6 +115,18 @@ def test_raw_images_are_logged_as_such(tmp_path: Path, recorder: Recorder) -> No
     ]
 
 
+def test_objects_are_boxes_with_their_classes(tmp_path: Path, recorder: Recorder) -> None:
+    bus = np.array([[2, 1, 10, -3, 1.5, 11, 2.9, 3.3, 0.5, 0, 0, 0]], np.float32)
+    with RerunRecording(tmp_path / "a.rrd") as recording:
+        recording.frame(SensorFrame("objects", "objects", 5, "ego", bus))
+        recording.frame(SensorFrame("objects", "objects", 6, "ego", bus[:0]))
+    (entity, kind, boxes, _), (_, cleared, _, _) = recorder.logged
+    assert (entity, kind, cleared) == ("ego/objects", "Boxes3D", "Clear")
+    assert boxes["labels"] == ["bus"]
+    np.testing.assert_array_equal(boxes["centers"], bus[:, 2:5])
+    np.testing.assert_array_equal(boxes["half_sizes"], bus[:, 5:8] / 2)
+
+
 @pytest.mark.usefixtures("recorder")
 def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
