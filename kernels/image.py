@@ -10,6 +10,7 @@ import re
 import struct
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,75 @@ def preprocess_image(
     return _normalize(_fit(Image.fromarray(image), height, width), mean, std)
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where a network input lies in the whole picture.
+
+    Coordinates grow from the corner, so that the centre of the first pixel is at (0.5, 0.5); a
+    point (u, v) of the picture lies at `((u - left) * scale_x, (v - top) * scale_y)` of the input.
+
+    Attributes:
+        picture_width: of the whole picture, pixels.
+        picture_height: of the whole picture, pixels.
+        left: first column of the part that is kept, pixels of the picture.
+        top: first row of the part that is kept.
+        scale_x: columns of the input per column of the picture.
+        scale_y: rows of the input per row of the picture.
+    """
+
+    picture_width: int
+    picture_height: int
+    left: float
+    top: float
+    scale_x: float
+    scale_y: float
+
+
+def placement(picture: bytes | NDArray[np.uint8], height: int, width: int) -> Placement:
+    """Where the result of `decode_image` or `preprocess_image` lies in the picture.
+
+    Args:
+        picture: bytes of a JPEG or PNG file, of which the header alone is read, or uint8
+            `[H, W, 3]`.
+        height: rows of the result.
+        width: columns of the result.
+
+    Raises:
+        ValueError: the header cannot be read, or the array is no picture.
+    """
+    if isinstance(picture, np.ndarray):
+        if picture.ndim != 3 or picture.size == 0:
+            raise ValueError(f"a picture is uint8 [H, W, 3], got {list(picture.shape)}")
+        whole = (picture.shape[1], picture.shape[0])
+        kept, shrunk = whole, 1.0
+    else:
+        whole, kept, shrunk = _sizes(picture, height, width)
+    left, top, part_width, part_height = _part(*kept, height, width)
+    return Placement(
+        picture_width=whole[0],
+        picture_height=whole[1],
+        left=left * shrunk,
+        top=top * shrunk,
+        scale_x=width / (part_width * shrunk),
+        scale_y=height / (part_height * shrunk),
+    )
+
+
+def _sizes(data: bytes, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int], float]:
+    """Sizes of a file's picture and of what is decoded of it, and pixels of one per the other's."""
+    from PIL import Image
+
+    try:
+        image = Image.open(BytesIO(data), formats=("JPEG", "PNG"))
+        whole = image.size
+        drafted = image.draft("RGB", (width, height))
+    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the header of the picture cannot be read: {error}") from error
+    # The size is rounded up, but a pixel stands for the same number of pixels everywhere.
+    shrunk = 1.0 if drafted is None else whole[0] / drafted[1][2]
+    return whole, image.size, shrunk
+
+
 def _decode(data: bytes, height: int, width: int, max_pixels: int) -> Image:
     """Decode at the smallest DCT scale that still covers the target; the result is RGB."""
     from PIL import Image
@@ -182,19 +252,26 @@ def _require_whole_png(data: bytes) -> None:
     raise ValueError(f"a truncated PNG file: {len(data)} bytes without the last chunk")
 
 
+def _part(columns: int, rows: int, height: int, width: int) -> tuple[float, float, float, float]:
+    """Left, top, width and height of the largest centred part with the target's aspect ratio."""
+    scale = min(columns / width, rows / height)
+    # Not beyond the picture, wherever the products round to.
+    part_width = min(width * scale, columns)
+    part_height = min(height * scale, rows)
+    left, top = (columns - part_width) / 2, (rows - part_height) / 2
+    if scale == 1:
+        # Whole pixels: half a pixel of centring is not worth a resampling.
+        left, top = int(left), int(top)
+    return left, top, part_width, part_height
+
+
 def _fit(image: Image, height: int, width: int) -> Image:
     """Resize the largest centred part that has the target's aspect ratio."""
     from PIL.Image import Resampling
 
-    scale = min(image.width / width, image.height / height)
-    # Not beyond the picture, wherever the products round to.
-    part_width = min(width * scale, image.width)
-    part_height = min(height * scale, image.height)
-    left, top = (image.width - part_width) / 2, (image.height - part_height) / 2
-    if scale == 1:
-        # Whole pixels: half a pixel of centring is not worth a resampling.
-        left, top = int(left), int(top)
-        return image.crop((left, top, left + width, top + height))
+    left, top, part_width, part_height = _part(image.width, image.height, height, width)
+    if (part_width, part_height) == (width, height):
+        return image.crop((int(left), int(top), int(left) + width, int(top) + height))
     box = (left, top, left + part_width, top + part_height)
     return image.resize((width, height), Resampling.BILINEAR, box=box, reducing_gap=2.0)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from tailwire.kernels.image import decode_image, preprocess_image
+from tailwire.kernels.image import decode_image, placement, preprocess_image
 
 RAW = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -206,3 +206,46 @@ class TestBombs:
 def test_arrays_that_are_no_picture_are_errors(image: NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match="uint8"):
         preprocess_image(image, 10, 10, *RAW)
+
+
+class TestPlacement:
+    """A bright spot on black is found in the input where the placement says."""
+
+    @pytest.mark.parametrize(
+        ("size", "target"),
+        [
+            ((180, 320), (90, 160)),
+            ((180, 320), (96, 160)),  # columns are cut off
+            ((203, 351), (24, 64)),  # rows are cut off, decoded at 1/4 of odd sizes
+            ((203, 351), (12, 40)),  # decoded at 1/8
+            ((225, 401), (100, 128)),  # resized by no whole number
+            ((60, 80), (96, 128)),  # enlarged
+            ((97, 161), (97, 160)),  # a crop of whole pixels
+        ],
+    )
+    @pytest.mark.parametrize("kind", ["JPEG", "PNG", "pixels"])
+    def test_of_a_spot(self, size: tuple[int, int], target: tuple[int, int], kind: str) -> None:
+        (rows, columns), (height, width) = size, target
+        sigma = 2.0 * max(1.0, min(rows / height, columns / width))
+        for u, v in ((columns * 0.5, rows * 0.5), (columns * 0.62, rows * 0.47)):
+            y, x = np.mgrid[0:rows, 0:columns] + 0.5
+            spot = 250 * np.exp(-((x - u) ** 2 + (y - v) ** 2) / (2 * sigma**2))
+            image = np.repeat(np.round(spot).astype(np.uint8)[:, :, None], 3, axis=2)
+            options = {"quality": 98, "subsampling": 0} if kind == "JPEG" else {}
+            given = image if kind == "pixels" else encoded(image, kind, **options)
+            make = preprocess_image if isinstance(given, np.ndarray) else decode_image
+            weights = make(given, height, width, *RAW)[1].astype(np.float64)  # pyright: ignore[reportArgumentType]
+            weights[weights < 5] = 0  # what JPEG adds around the spot
+            y, x = np.mgrid[0:height, 0:width] + 0.5
+            found = np.array([(weights * x).sum(), (weights * y).sum()]) / weights.sum()
+            placed = placement(given, height, width)
+            expected = (u - placed.left) * placed.scale_x, (v - placed.top) * placed.scale_y
+            np.testing.assert_allclose(found, expected, atol=0.06)
+            assert (placed.picture_width, placed.picture_height) == (columns, rows)
+
+    @pytest.mark.parametrize("broken", [b"", b"\xff\xd8\xff", b"no picture"])
+    def test_of_what_is_no_picture(self, broken: bytes) -> None:
+        with pytest.raises(ValueError, match="header"):
+            placement(broken, 8, 8)
+        with pytest.raises(ValueError, match=r"\[4, 4\]"):
+            placement(np.zeros((4, 4), np.uint8), 8, 8)
