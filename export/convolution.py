@@ -6,6 +6,7 @@ It knows layers, no architectures; those are in `efficientnet_lite.py` and `rang
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,16 @@ Weights = Mapping[str, NDArray[np.generic]]
 
 #: Added to the variance by the layer normalisation of tokens (the default of torch).
 LAYER_NORM_EPSILON = 1e-5
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """A value of a graph: float32 `[batch, channels, rows, columns]`."""
+
+    value: str
+    channels: int
+    rows: int
+    columns: int
 
 
 def weight(weights: Weights, name: str, shape: Sequence[int]) -> Floats:

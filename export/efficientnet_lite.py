@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from ..runtime.errors import ConfigError
-from .convolution import Weights, folded, pool_tokens, sector_weights, weight
+from .convolution import FeatureMap, Weights, folded, pool_tokens, sector_weights, weight
 from .count import count_macs
 from .graph import GraphBuilder
 
@@ -139,16 +139,6 @@ def build_classifier(
     graph.output(logits, "logits", "float32", ["batch", _CLASSES])
     graph.save(path)
     return count_macs(graph.build(), {"image": (1, 3, image_height, image_width)})
-
-
-@dataclass(frozen=True)
-class FeatureMap:
-    """What an MBConv stage gives: float32 `[batch, channels, rows, columns]`."""
-
-    value: str
-    channels: int
-    rows: int
-    columns: int
 
 
 def add_backbone(

@@ -20,15 +20,16 @@ from ..kernels.object_tokens import (
     TOKEN_WIDTH,
     WAVELENGTHS_M,
 )
+from ..runtime.detectors import (
+    HALF_SECTOR_COSINE,
+    LOG_DEPTH_RANGE,
+    LOG_SIZE_RANGE,
+    MAX_DEPTH_M,
+    MIN_SCORE,
+    REFERENCE_FOCAL_PX,
+    TINY,
+)
 from .detectors import DenseMaps
-
-MIN_SCORE = 0.1
-#: Focal length, in pixels of the encoder's picture, that depths are learned at.
-REFERENCE_FOCAL_PX = 316.5
-MAX_DEPTH_M = 80.0
-_SIZE_RANGE = (math.log(0.1), math.log(25.0))
-_TINY = 1e-6
-_HALF_SECTOR = math.cos(math.radians(30))
 
 
 def bev_tokens(maps: DenseMaps, tokens: int, range_m: float, cell_m: float) -> Tensor:
@@ -66,7 +67,7 @@ def image_tokens(maps: DenseMaps, geometry: Tensor, tokens: int, stride: int) ->
     rotation, translation = ego_from_camera[..., :3], ego_from_camera[..., 3]
     offset = taken["offset"]
     u, v = (column + offset[..., 0]) * stride, (row + offset[..., 1]) * stride
-    depth = torch.exp(taken["depth"][..., 0].clamp(-2.0, 6.0)) * fx / REFERENCE_FOCAL_PX
+    depth = torch.exp(taken["depth"][..., 0].clamp(*LOG_DEPTH_RANGE)) * fx / REFERENCE_FOCAL_PX
     depth = depth.clamp(max=MAX_DEPTH_M)
     right, down = (u - cx) / fx, (v - cy) / fy
     center = torch.stack([right * depth, down * depth, depth], -1)
@@ -109,7 +110,7 @@ def _peaks(maps: DenseMaps, tokens: int) -> tuple[Tensor, Tensor, Tensor, dict[s
 
 
 def _unit(pair: Tensor) -> Tensor:
-    return pair / torch.sqrt((pair * pair).sum(-1, keepdim=True) + _TINY)
+    return pair / torch.sqrt((pair * pair).sum(-1, keepdim=True) + TINY)
 
 
 def _rows(
@@ -121,7 +122,7 @@ def _rows(
 ) -> Tensor:
     """The rows of `kernels.object_tokens.rows_of`; rows that are too weak are zeroed."""
     x, y, z = center.unbind(-1)
-    reach = torch.sqrt(x * x + y * y + _TINY)
+    reach = torch.sqrt(x * x + y * y + TINY)
     # Only what a graph of standard operators has: no arctangent of two arguments.
     cosine, sine = x / reach, y / reach
     known = torch.full_like(x, 0.0 if velocity is None else 1.0)
@@ -160,17 +161,18 @@ def _rows(
                 -1,
             )
         )
-    columns.append(taken["size"].clamp(*_SIZE_RANGE))
+    columns.append(taken["size"].clamp(*LOG_SIZE_RANGE))
     columns.append(heading)
     columns.append(speed)
     columns.append(
         torch.stack([torch.sqrt((speed * speed).sum(-1)), known, torch.ones_like(x)], -1)
     )
     sectors = [
-        (cosine * math.cos(middle) + sine * math.sin(middle) > _HALF_SECTOR).float()
+        (cosine * math.cos(middle) + sine * math.sin(middle) > HALF_SECTOR_COSINE).float()
         for middle in map(math.radians, SECTOR_MIDDLES_DEG)
     ]
     columns.append(torch.stack(sectors, -1))
     rows = torch.cat(columns, -1)
     rows = functional.pad(rows, (0, TOKEN_WIDTH - rows.shape[-1]))
-    return rows * (score > MIN_SCORE)[..., None]
+    # Chosen, not multiplied: where nothing is, values need not even be finite.
+    return torch.where((score > MIN_SCORE)[..., None], rows, 0.0)

@@ -13,21 +13,11 @@ from torch import Tensor, nn
 
 from ..kernels.bev_grid import CHANNELS
 from ..kernels.object_tokens import OBJECT_CLASSES, OBJECT_STATUSES
+from ..runtime.detectors import BEV_MAPS, IMAGE_MAPS
 from .layers import ConvNorm, doubled
 
 #: Heat of empty cells before training: sigmoid of it is 0.02.
 _FIRST_HEAT = -3.9
-
-#: What the maps of the LiDAR detector hold behind the heats: offsets of the centre within the cell
-#: (cells), its height (5 m), logarithms of length, width, height, heading, velocity (10 m/s).
-BEV_MAPS = {"offset": 2, "z": 1, "size": 3, "heading": 2, "velocity": 2}
-#: Of the camera detector: the offset of the projected centre, the logarithm of the depth at the
-#: reference focal length, logarithms of the size, heading relative to the ray.
-IMAGE_MAPS = {"offset": 2, "depth": 1, "size": 3, "heading": 2}
-
-#: Stride of the maps: cells of the grid, pixels of the picture.
-BEV_STRIDE = 2
-IMAGE_STRIDE = 8
 
 
 @dataclass(frozen=True)
@@ -37,7 +27,7 @@ class DenseMaps:
     Attributes:
         heat: logits `[batch, 10, rows, columns]`.
         statuses: logits `[batch, 7, rows, columns]`.
-        of: the other maps by name, see `BEV_MAPS` and `IMAGE_MAPS`.
+        of: the other maps by name, see `BEV_MAPS` and `IMAGE_MAPS` of `runtime/detectors.py`.
     """
 
     heat: Tensor

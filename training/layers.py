@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-NORM_EPSILON = 1e-3
+from ..runtime.detectors import NORM_EPSILON
 
 
 class ConvNorm(nn.Module):
