@@ -5,7 +5,7 @@ Trained here, run there: `weights()` gives the arrays that a pack holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -113,6 +113,10 @@ class ConnectionModel(nn.Module):
     def _linear(self, x: Tensor, name: str) -> Tensor:
         return x @ self[f"{name}.w"] + self[f"{name}.b"]
 
+    def _offset(self, sensor: str, rows: Tensor) -> Tensor:
+        """One offset for all tokens, or one each; rows at the end may have been left out."""
+        return self[f"sensor.{sensor}"][: rows.shape[1]]
+
     def _gates(self, modality: str) -> Tensor:
         return torch.sigmoid(self[f"gate.{modality}"])
 
@@ -127,7 +131,7 @@ class ConnectionModel(nn.Module):
         present = []
         for sensor, rows in tokens.items():
             modality = self._sensors[sensor]
-            x = rows + self[f"sensor.{sensor}"]
+            x = rows + self._offset(sensor, rows)
             gate = self._gates(modality)[None, :, None, None, None]
             for side, parts in made.items():
                 name = f"{modality}.{side}"
@@ -145,7 +149,7 @@ class ConnectionModel(nn.Module):
         present = [torch.ones(batch, 1, dtype=torch.bool)]
         for sensor, rows in tokens.items():
             modality = self._sensors[sensor]
-            scene.append(self._linear(rows + self[f"sensor.{sensor}"], f"{modality}.in"))
+            scene.append(self._linear(rows + self._offset(sensor, rows), f"{modality}.in"))
             gates.append(self._gates(modality)[:, None].expand(-1, rows.shape[1]))
             present.append(_present(rows))
         there = torch.cat(present, 1)
@@ -188,9 +192,3 @@ def _present(rows: Tensor) -> Tensor:
 def _key(name: str) -> str:
     # torch's parameter names must not hold dots.
     return name.replace(".", "/")
-
-
-def flat_sensors(sensors: Sequence[str], active: Iterable[str]) -> list[str]:
-    """The active sensors in the pack's order."""
-    wanted = set(active)
-    return [sensor for sensor in sensors if sensor in wanted]

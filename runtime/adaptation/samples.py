@@ -1,0 +1,141 @@
+"""What connections learn from: sensor tokens by moment, head states by text, and right answers.
+
+Arrays only, no torch: made from drives offline or collected on the robot, kept in memory or mapped
+from files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError
+from ..questions import AnswerTrie, TrieNode
+
+
+@dataclass(frozen=True)
+class HeadTexts:
+    """Head states of distinct texts, one after the other.
+
+    Attributes:
+        states: `[tokens of all texts, hidden_size]`, float16 or float32: the residual stream that
+            enters the tail.
+        offsets: int64 `[texts + 1]`, first row of each text.
+    """
+
+    states: NDArray[np.floating]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def batch(self, texts: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Texts padded on the right, float32 `[n, longest, hidden_size]`, and lengths `[n]`."""
+        starts, stops = self.offsets[texts], self.offsets[np.asarray(texts) + 1]
+        lengths = stops - starts
+        padded = np.zeros((len(texts), int(lengths.max()), self.states.shape[1]), np.float32)
+        for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+            padded[row, : stop - start] = self.states[start:stop]
+        return padded, lengths
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One decision on the way to an answer: which token follows a text.
+
+    Attributes:
+        path: tokens of the answer before it.
+        allowed: the tokens to choose from.
+        target: index of the right one in `allowed`.
+    """
+
+    path: tuple[int, ...]
+    allowed: tuple[int, ...]
+    target: int
+
+
+def choices_of(trie: AnswerTrie, answer: str) -> Iterator[Choice]:
+    """The decisions that lead to an answer; where there is only one way there is none.
+
+    Raises:
+        ConfigError: the answer is not allowed.
+    """
+    path = _path_to(trie.root, answer)
+    if path is None:
+        raise ConfigError(
+            f"the answer '{answer}' is not among the allowed ones",
+            field="answer",
+            remedy="allow it, or leave the question out",
+        )
+    node = trie.root
+    for place, token in enumerate(path):
+        allowed = tuple(node.children)
+        if len(allowed) > 1:
+            yield Choice(tuple(path[:place]), allowed, allowed.index(token))
+        node = node.children[token]
+
+
+def _path_to(node: TrieNode, answer: str) -> list[int] | None:
+    if node.answer == answer:
+        return []
+    for token, child in node.children.items():
+        rest = _path_to(child, answer)
+        if rest is not None:
+            return [token, *rest]
+    return None
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Decisions to learn, as columns.
+
+    Attributes:
+        moment: int32 `[n]`, row of the sensors' tokens.
+        text: int32 `[n]`, of `heads`.
+        allowed: int32 `[n]`, of `choices`.
+        target: int32 `[n]`, index into the allowed tokens.
+        group: int32 `[n]`, kind of the question, for reports.
+    """
+
+    moment: NDArray[np.int32]
+    text: NDArray[np.int32]
+    allowed: NDArray[np.int32]
+    target: NDArray[np.int32]
+    group: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.moment)
+
+    def take(self, rows: NDArray[np.integer] | slice) -> Samples:
+        """Some of them."""
+        return Samples(
+            self.moment[rows],
+            self.text[rows],
+            self.allowed[rows],
+            self.target[rows],
+            self.group[rows],
+        )
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All that a training run reads.
+
+    Attributes:
+        tokens: by sensor `[moments, tokens, width]`, floats; a row of zeros is no token.
+        heads: of the texts.
+        choices: sets of allowed tokens.
+        train: to learn from.
+        held_out: of other scenes; decides which weights are kept.
+        groups: names of the kinds of questions.
+    """
+
+    tokens: Mapping[str, NDArray[np.floating]]
+    heads: HeadTexts
+    choices: Sequence[tuple[int, ...]]
+    train: Samples
+    held_out: Samples
+    groups: Sequence[str]

@@ -1,0 +1,424 @@
+"""The training loop of connections: batches, losses, schedules, checkpoints; no files of drives.
+
+Everything is decided by the seed and the step number, so a run that was cut off goes on where its
+last checkpoint stands.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import ConfigError, TailwireError
+from .connection_model import ConnectionModel, SensorTokens
+from .samples import Samples, TrainingData
+from .tail_model import TailModel
+
+
+class TrainingError(TailwireError):
+    """Training went wrong; the weights of its last good step are kept."""
+
+
+class TrainingConfig(BaseModel):
+    """How connections are trained.
+
+    Attributes:
+        steps: optimiser steps of the whole run.
+        batch: samples of a step.
+        learning_rate: its peak, reached after `warmup` steps; then it falls like a cosine.
+        warmup: steps.
+        summary_steps: steps at the start in which only the summary row is supervised, by a linear
+            layer of its own: cheap, as the tail does not run.
+        summary_weight: of that loss later on, beside the one through the tail.
+        weight_decay: of AdamW, on matrices.
+        clip: largest norm of the gradient.
+        subsets: sets of sensors that batches are made with, drawn evenly; empty for all sensors.
+        trained: beginnings of the names of the weights that are trained; None for all.
+        seed: of the order of samples and of dropout.
+        evaluate_every: steps between two looks at the held-out samples.
+        evaluate_on: held-out samples per look.
+        label_smoothing: of the cross entropy.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(gt=0)
+    batch: int = Field(default=64, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup: int = Field(default=100, ge=0)
+    summary_steps: int = Field(default=0, ge=0)
+    summary_weight: float = Field(default=0.3, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    subsets: tuple[tuple[str, ...], ...] = ()
+    trained: tuple[str, ...] | None = None
+    seed: int = 0
+    evaluate_every: int = Field(default=500, gt=0)
+    evaluate_on: int = Field(default=2000, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+
+@dataclass
+class Progress:
+    """What a running training tells.
+
+    Attributes:
+        step: finished ones.
+        steps: of the run.
+        samples: seen so far.
+        loss: running mean.
+        accuracy: running mean on training batches.
+        samples_per_s: since the start or the resumption.
+        left_s: expected.
+        held_out: the newest accuracy on held-out samples, None before the first look.
+    """
+
+    step: int
+    steps: int
+    samples: int
+    loss: float
+    accuracy: float
+    samples_per_s: float
+    left_s: float
+    held_out: float | None
+
+
+@dataclass
+class History:
+    """The curve of a run: one entry per look at the held-out samples."""
+
+    step: list[int] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    train_accuracy: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    by_group: list[dict[str, float]] = field(default_factory=list)
+
+
+class Trainer:
+    """One training run of one connection in front of one tail."""
+
+    def __init__(
+        self,
+        model: ConnectionModel,
+        tail: TailModel,
+        data: TrainingData,
+        config: TrainingConfig,
+        *,
+        checkpoint: Path | None = None,
+    ) -> None:
+        """Get ready, and take up the checkpoint if there is one.
+
+        Args:
+            model: is trained in place.
+            tail: as deep as the connection.
+            data: to learn from.
+            config: of the run.
+            checkpoint: file to keep the state in; None keeps none.
+
+        Raises:
+            ConfigError: there are no samples, or the depths differ.
+            TrainingError: the checkpoint is of another run.
+        """
+        if not len(data.train):
+            raise ConfigError(
+                "there is no sample to learn from", field="data", remedy="give more questions"
+            )
+        if tail.num_blocks != model.spec.tail_blocks:
+            raise ConfigError(
+                f"a tail of {tail.num_blocks} blocks before a connection of "
+                f"{model.spec.tail_blocks}",
+                field="tail",
+                remedy="load the tail as deep as the connection",
+            )
+        self.model, self.tail, self.data, self.config = model, tail, data, config
+        self._rows = [tail.rows_of(choice) for choice in data.choices]
+        self._path = checkpoint
+        self._parameters = model.trained(config.trained)
+        width = model.spec.width
+        largest = max(len(choice) for choice in data.choices)
+        torch.manual_seed(config.seed)
+        # Each set of allowed tokens has its own part of one matrix; it is thrown away afterwards.
+        self._summary = nn.Parameter(torch.zeros(len(data.choices), width, largest))
+        groups = [
+            {
+                "params": [p for p in self._parameters if p.ndim > 1],
+                "weight_decay": config.weight_decay,
+            },
+            {"params": [p for p in self._parameters if p.ndim == 1], "weight_decay": 0.0},
+            {"params": [self._summary], "weight_decay": 0.0},
+        ]
+        self._optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+        self.history = History()
+        self.step = 0
+        self.best: tuple[float, dict[str, NDArray[np.float32]]] | None = None
+        if checkpoint is not None and checkpoint.is_file():
+            self._resume(checkpoint)
+
+    def run(
+        self,
+        on_progress: Callable[[Progress], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> History:
+        """Train until the last step, or until told to stop.
+
+        Args:
+            on_progress: told after each step.
+            should_stop: asked before each step; True ends the run, which can be resumed.
+
+        Raises:
+            TrainingError: the loss is not finite; `best` holds the last good weights.
+        """
+        config, begun, first = self.config, time.monotonic(), self.step
+        loss_mean = accuracy_mean = 0.0
+        while self.step < config.steps and not (should_stop is not None and should_stop()):
+            loss, accuracy = self._take_step()
+            age = self.step - first
+            blend = max(0.01, 1 / age)
+            loss_mean += blend * (loss - loss_mean)
+            accuracy_mean += blend * (accuracy - accuracy_mean)
+            if self.step % config.evaluate_every == 0 or self.step == config.steps:
+                self._look(loss_mean, accuracy_mean, time.monotonic() - begun)
+                self._keep()
+            if on_progress is not None:
+                taken = time.monotonic() - begun
+                rate = age * config.batch / taken
+                on_progress(
+                    Progress(
+                        self.step,
+                        config.steps,
+                        self.step * config.batch,
+                        loss_mean,
+                        accuracy_mean,
+                        rate,
+                        taken / age * (config.steps - self.step),
+                        self.history.accuracy[-1] if self.history.accuracy else None,
+                    )
+                )
+        self._keep()
+        return self.history
+
+    def logits(
+        self, samples: Samples, sensors: Sequence[str], *, low_rank: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """States behind the texts `[n, hidden_size]`, and the summaries `[n, width]`."""
+        return self._forward(samples, sensors, through_tail=True, low_rank=low_rank)
+
+    @torch.no_grad()
+    def evaluate(
+        self, samples: Samples, sensors: Sequence[str] | None = None, batch: int = 256
+    ) -> NDArray[np.bool_]:
+        """Whether each decision is right.
+
+        Args:
+            samples: decisions.
+            sensors: the active ones, None for all.
+            batch: samples at a time.
+        """
+        self.model.eval()
+        active = list(self.data.tokens) if sensors is None else list(sensors)
+        right = np.zeros(len(samples), np.bool_)
+        order = np.argsort(samples.allowed, kind="stable")
+        for allowed in np.unique(samples.allowed):
+            rows = order[samples.allowed[order] == allowed]
+            for start in range(0, len(rows), batch):
+                part = rows[start : start + batch]
+                taken = samples.take(part)
+                final, _ = self._forward(taken, active, through_tail=True)
+                scores = final @ self._rows[int(allowed)].T
+                right[part] = scores.argmax(-1).numpy() == taken.target
+        self.model.train()
+        return right
+
+    def _take_step(self) -> tuple[float, float]:
+        config = self.config
+        rng = np.random.default_rng([config.seed, self.step])
+        samples = self._draw(rng)
+        sensors = self._sensors(rng)
+        for group in self._optimizer.param_groups:
+            group["lr"] = config.learning_rate * self._schedule()
+        through_tail = self.step >= config.summary_steps
+        final, summary = self._forward(samples, sensors, through_tail=through_tail)
+        loss, accuracy = self._loss(samples, final, summary)
+        if not torch.isfinite(loss):
+            self._diverged(float(loss.detach()))
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_([*self._parameters, self._summary], config.clip)
+        if not torch.isfinite(norm):
+            self._diverged(float(norm))
+        self._optimizer.step()
+        self.step += 1
+        return float(loss.detach()), accuracy
+
+    def _draw(self, rng: np.random.Generator) -> Samples:
+        """A batch: passes through the data, each in an order of its own."""
+        count, batch = len(self.data.train), self.config.batch
+        first = self.step * batch
+        rows = np.empty(batch, np.int64)
+        filled = 0
+        while filled < batch:
+            epoch, place = divmod(first + filled, count)
+            take = min(batch - filled, count - place)
+            rows[filled : filled + take] = self._order(epoch)[place : place + take]
+            filled += take
+        return self.data.train.take(rows)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        held = getattr(self, "_held_order", None)
+        if held is None or held[0] != epoch:
+            rng = np.random.default_rng([self.config.seed, 1_000_003, epoch])
+            held = (epoch, rng.permutation(len(self.data.train)))
+            self._held_order = held
+        return held[1]
+
+    def _sensors(self, rng: np.random.Generator) -> list[str]:
+        subsets = self.config.subsets
+        if not subsets:
+            return list(self.data.tokens)
+        chosen = set(subsets[int(rng.integers(len(subsets)))])
+        return [sensor for sensor in self.data.tokens if sensor in chosen]
+
+    def _schedule(self) -> float:
+        config = self.config
+        if self.step < config.warmup:
+            return (self.step + 1) / config.warmup
+        done = (self.step - config.warmup) / max(1, config.steps - config.warmup)
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    def _forward(
+        self,
+        samples: Samples,
+        sensors: Sequence[str],
+        *,
+        through_tail: bool,
+        low_rank: bool = True,
+    ) -> tuple[Tensor, Tensor | None]:
+        states, lengths = self.data.heads.batch(samples.text)
+        residual, long = torch.from_numpy(states), torch.from_numpy(lengths)
+        tokens: SensorTokens = {
+            sensor: torch.from_numpy(_trimmed(self.data.tokens[sensor][samples.moment]))
+            for sensor in sensors
+        }
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.tail.dtype == torch.bfloat16):
+            prefix, summary = self.model(tokens, residual, long)
+        if not through_tail:
+            return residual.new_zeros(0), summary
+        branches = self.model.low_rank() if low_rank else None
+        return self.tail(residual, long, prefix, branches), summary
+
+    def _loss(
+        self, samples: Samples, final: Tensor, summary: Tensor | None
+    ) -> tuple[Tensor, float]:
+        config = self.config
+        total, right = torch.zeros(()), 0
+        target = torch.from_numpy(samples.target.astype(np.int64))
+        for allowed in np.unique(samples.allowed):
+            rows = torch.from_numpy(np.flatnonzero(samples.allowed == allowed))
+            share = len(rows) / len(samples)
+            wanted = target[rows]
+            scores = None
+            if len(final):
+                scores = final[rows] @ self._rows[int(allowed)].T
+                total = total + share * functional.cross_entropy(
+                    scores, wanted, label_smoothing=config.label_smoothing
+                )
+            weight = config.summary_weight if len(final) else 1.0
+            if summary is not None and weight:
+                count = len(self.data.choices[int(allowed)])
+                guesses = summary[rows].float() @ self._summary[int(allowed)][:, :count]
+                total = total + weight * share * functional.cross_entropy(guesses, wanted)
+                scores = guesses if scores is None else scores
+            if scores is not None:
+                right += int((scores.argmax(-1) == wanted).sum())
+        return total, right / len(samples)
+
+    def _diverged(self, value: float) -> None:
+        raise TrainingError(
+            f"the loss or its gradient is {value} at step {self.step}",
+            field="learning_rate",
+            remedy="train with a smaller learning rate; the last good weights are kept",
+        )
+
+    def _look(self, loss: float, accuracy: float, seconds: float) -> None:
+        held_out, history = self.data.held_out, self.history
+        if not len(held_out):
+            return
+        count = min(self.config.evaluate_on, len(held_out))
+        rows = np.random.default_rng(self.config.seed).permutation(len(held_out))[:count]
+        samples = held_out.take(rows)
+        right = self.evaluate(samples)
+        history.step.append(self.step)
+        history.samples.append(self.step * self.config.batch)
+        history.seconds.append(seconds)
+        history.loss.append(loss)
+        history.train_accuracy.append(accuracy)
+        history.accuracy.append(float(right.mean()))
+        history.by_group.append(
+            {
+                name: float(right[samples.group == number].mean())
+                for number, name in enumerate(self.data.groups)
+                if (samples.group == number).any()
+            }
+        )
+        if self.best is None or history.accuracy[-1] >= self.best[0]:
+            self.best = (history.accuracy[-1], self.model.weights())
+
+    def _keep(self) -> None:
+        if self._path is None:
+            return
+        state: dict[str, Any] = {
+            "config": self.config.model_dump_json(),
+            "step": self.step,
+            "weights": {name: torch.from_numpy(w) for name, w in self.model.weights().items()},
+            "summary": self._summary.detach(),
+            "optimizer": self._optimizer.state_dict(),
+            "history": self.history.__dict__,
+            "best": None
+            if self.best is None
+            else (self.best[0], {n: torch.from_numpy(w) for n, w in self.best[1].items()}),
+        }
+        aside = self._path.with_suffix(".partial")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, aside)
+        aside.replace(self._path)
+
+    def _resume(self, path: Path) -> None:
+        # Only tensors and plain values are read: a checkpoint may come from anywhere.
+        state: Mapping[str, Any] = torch.load(path, weights_only=True)
+        if state["config"] != self.config.model_dump_json():
+            raise TrainingError(
+                "the checkpoint belongs to a run with other settings",
+                field=str(path),
+                remedy="use the same settings, or another file",
+            )
+        with torch.no_grad():
+            for name, weight in state["weights"].items():
+                parameter = self.model[name]
+                parameter.copy_(weight[: len(parameter)] if parameter.ndim else weight)
+            self._summary.copy_(state["summary"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.history = History(**state["history"])
+        self.step = int(state["step"])
+        if state["best"] is not None:
+            score, weights = state["best"]
+            self.best = (float(score), {name: w.numpy() for name, w in weights.items()})
+
+
+def _trimmed(tokens: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Tokens without the rows at the end that are empty in the whole batch."""
+    used = np.flatnonzero(tokens.any(axis=(0, 2)))
+    stop = int(used[-1]) + 1 if len(used) else 1
+    return np.ascontiguousarray(tokens[:, :stop], np.float32)

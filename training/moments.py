@@ -1,0 +1,89 @@
+"""Keyframes of several data sets, with split and condition: what all training starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..runtime.errors import ConfigError
+from ..simulation.nuscenes import NuScenes
+from ..simulation.nuscenes.records import SampleData
+from ..simulation.questions.generate import split_of_scenes
+
+CONDITIONS = ("day", "night", "rain", "fog")
+
+
+@dataclass(frozen=True)
+class TrainingMoment:
+    """One keyframe.
+
+    Attributes:
+        data: its data set.
+        token: of the sample.
+        scene: name.
+        split: `train` or `val`, by scene.
+        condition: of light and weather, as the scene's description says.
+    """
+
+    data: NuScenes
+    token: str
+    scene: str
+    split: str
+    condition: str
+
+
+def condition_of(description: str) -> str:
+    """The condition that a description of nuScenes names; `day` where it names none."""
+    words = description.lower().replace(",", " ").split()
+    return next((name for name in CONDITIONS[1:] if name in words), CONDITIONS[0])
+
+
+def moments_of(
+    dataroots: Sequence[Path], conditions: Sequence[str] = CONDITIONS
+) -> list[TrainingMoment]:
+    """All keyframes of some data sets.
+
+    Args:
+        dataroots: in nuScenes format.
+        conditions: to keep.
+
+    Raises:
+        DataError: a data set cannot be read.
+        ConfigError: a condition is unknown, or no keyframe is left.
+    """
+    unknown = [name for name in conditions if name not in CONDITIONS]
+    if unknown:
+        raise ConfigError(
+            f"there is no condition '{unknown[0]}'",
+            field="conditions",
+            remedy=f"use {', '.join(CONDITIONS)}",
+        )
+    found: list[TrainingMoment] = []
+    for root in dataroots:
+        data = NuScenes.open(root)
+        splits = split_of_scenes(data)
+        for scene in data.scenes:
+            condition = condition_of(scene.description)
+            if condition in conditions:
+                found += [
+                    TrainingMoment(data, sample.token, scene.name, splits[scene.token], condition)
+                    for sample in data.samples(scene)
+                ]
+    if not found:
+        raise ConfigError(
+            f"no keyframe is of the conditions {', '.join(conditions)}",
+            field="dataroot",
+            remedy="give drives of these conditions",
+        )
+    return found
+
+
+def earlier_sweeps(data: NuScenes, scene: str, sensor: str) -> dict[str, list[SampleData]]:
+    """By sample token, the files of a sensor up to its keyframe's, the newest first."""
+    files = data.drive_data(scene, [sensor])
+    found: dict[str, list[SampleData]] = {}
+    for place, file in enumerate(files):
+        if file.is_key_frame:
+            found[file.sample_token] = [*files[max(0, place - 20) : place + 1]][::-1]
+    return found
