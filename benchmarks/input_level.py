@@ -114,11 +114,7 @@ class InputLevelModel:
             np.concatenate([text.rows[1], tokens.positions]),
         )
         bias = attention_bias(model.config, tokens.rows, keys)
-        inputs: dict[str, NDArray[np.generic]] = {"embedding": tokens.embeddings[None]}
-        if model.config.position == "learned":
-            inputs["position_ids"] = layout.position_ids
-        embedded = model.embed.run(inputs)
-        residual, qkv = embedded["residual"], embedded["qkv"]
+        residual, qkv = model.embed_rows(tokens.embeddings, layout.position_ids)
         outputs: dict[str, Float] = {}
         for group, engine in model.groups:
             blocks = range(group.start, group.stop)

@@ -22,7 +22,7 @@ from .graph import GraphBuilder
 from .llm_layers import Layers, rotary_tables
 from .quantize import can_quantize, to_int8
 from .recipes import DEFAULT_DEPTHS, LANGUAGE_MODEL
-from .weights import Block, Linear, Matrix
+from .weights import Block, Linear, Matrix, Norm
 
 #: See `recipes.py`: to be changed there with this file.
 RECIPE = LANGUAGE_MODEL
@@ -74,9 +74,12 @@ def build_language_model(
         checkpoint = CalibratedCheckpoint(checkpoint)
     _build_embed(checkpoint, folder / "embed.onnx", precision)
     report("embed", 1, total)
+    norms: list[Norm] = []
     for number, group in enumerate(groups):
-        _build_group(checkpoint, folder / group.file, group, precision, max_text_tokens)
+        path = folder / group.file
+        norms.append(_build_group(checkpoint, path, group, precision, max_text_tokens))
         report(f"blocks {group.start}-{group.stop - 1}", number + 2, total)
+    _write_norms(norms, config, folder / "group_norms.npy")
     write_decode_weights(checkpoint, folder, precision, _positions(config, max_text_tokens))
     _build_logits(checkpoint.head(), config, folder / "logits.onnx", precision)
     embedding, head = checkpoint.embedding(), checkpoint.head()
@@ -93,6 +96,7 @@ def build_language_model(
         max_text_tokens=_positions(config, max_text_tokens),
         embed_file="embed.onnx",
         groups=groups,
+        group_norms_file="group_norms.npy",
         logits_file="logits.onnx",
         embedding_table="embedding",
         head_table="embedding" if tied else "head",
@@ -155,7 +159,7 @@ def _build_embed(checkpoint: Checkpoint, path: Path, precision: Precision) -> No
         x = layers.norm(x, norm)
     first = checkpoint.block(0)
     normed = x if config.post_norm else layers.norm(x, first.attention_norm)
-    _stage_outputs(graph, config, x, layers.linear(normed, first.qkv))
+    _stage_outputs(graph, config, x, layers.projections(normed, first.qkv, 0))
     graph.save(path)
 
 
@@ -166,7 +170,8 @@ def _stage_outputs(graph: GraphBuilder, config: LanguageModelConfig, x: str, qkv
 
 def _build_group(
     checkpoint: Checkpoint, path: Path, group: BlockGroup, precision: Precision, max_tokens: int
-) -> None:
+) -> Norm:
+    """Write the graph of a group; returns the attention norm of its first block."""
     config = checkpoint.config
     graph = GraphBuilder(f"blocks_{group.start}_{group.stop}")
     layers = Layers(graph, config, precision)
@@ -187,6 +192,7 @@ def _build_group(
     is_last = group.stop == config.num_blocks
     last_index = graph.input("last_index", "int64", ["questions"]) if is_last else ""
     block = checkpoint.block(group.start)
+    first_norm = block.attention_norm
     for index in range(group.start, group.stop):
         attended = _attend(graph, layers, config, index, qkv, lengths, rotary)
         if index == config.num_blocks - 1:
@@ -196,11 +202,13 @@ def _build_group(
             _finish(graph, layers, checkpoint, block, attended, residual)
             break
         following = checkpoint.block(index + 1)
-        residual, qkv = _pass_block(layers, config, block, following, attended, residual, graph)
+        normed, residual = _pass_block(layers, config, block, following, attended, residual, graph)
+        qkv = layers.projections(normed, following.qkv, index + 1)
         block = following
     if not is_last:
         _stage_outputs(graph, config, residual, qkv)
     graph.save(path)
+    return first_norm
 
 
 def _attend(
@@ -240,17 +248,16 @@ def _pass_block(
     residual: str,
     graph: GraphBuilder,
 ) -> tuple[str, str]:
-    """From a block's attention to the residual stream and projections of the next block."""
+    """From a block's attention to the input of the next block's projections, and the residual."""
     projected = layers.linear(attended, block.output)
     if config.post_norm:
         residual, _ = layers.add_norm(projected, residual, block.attention_norm)
         hidden = _feed_forward(graph, layers, block, residual)
         residual, _ = layers.add_norm(hidden, residual, block.ffn_norm)
-        return residual, layers.linear(residual, following.qkv)
+        return residual, residual
     normed, residual = layers.add_norm(projected, residual, block.ffn_norm)
     hidden = _feed_forward(graph, layers, block, normed)
-    normed, residual = layers.add_norm(hidden, residual, following.attention_norm)
-    return residual, layers.linear(normed, following.qkv)
+    return layers.add_norm(hidden, residual, following.attention_norm)
 
 
 def _finish(
@@ -290,6 +297,17 @@ def _build_logits(
     logits = layers.linear_full_activations(x, Linear(head))
     graph.output(logits, "logits", "float32", [1, "questions", config.vocab_size])
     graph.save(path)
+
+
+def _write_norms(norms: Sequence[Norm], config: LanguageModelConfig, path: Path) -> None:
+    """Scales and, for layer normalisation, shifts: float32 `[groups, 1 or 2, hidden_size]`."""
+    rows = [
+        [norm.weight]
+        if config.norm == "rms"
+        else [norm.weight, np.zeros_like(norm.weight) if norm.bias is None else norm.bias]
+        for norm in norms
+    ]
+    np.save(path, np.asarray(rows, dtype=np.float32))
 
 
 def _write_table(matrix: Matrix, stem: Path, precision: Precision) -> None:

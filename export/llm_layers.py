@@ -79,6 +79,17 @@ class Layers:
         columns = graph.constant(layer.weight.dense()[:, outliers].T, "columns")
         return graph.op("Add", self._linear_int8(quiet, layer), graph.op("MatMul", loud, columns))
 
+    def projections(self, x: str, layer: Linear, index: int) -> str:
+        """Packed query, key and value projections of block `index`, with a LoRA beside them.
+
+        Its matrices are inputs. Without one they have rank 0, and zeros are added.
+        """
+        graph, config = self._graph, self._config
+        a = graph.input(f"lora_a_{index}", "float32", [config.hidden_size, f"ranks_{index}"])
+        b = graph.input(f"lora_b_{index}", "float32", [f"ranks_{index}", config.qkv_size])
+        beside = graph.op("MatMul", graph.op("MatMul", x, a), b)
+        return graph.op("Add", self.linear(x, layer), beside)
+
     def _linear_fp32(self, x: str, layer: Linear) -> str:
         graph = self._graph
         y = graph.op("MatMul", x, graph.constant(layer.weight.dense().T, "weight"))

@@ -7,7 +7,7 @@ A builder that is changed so that its output differs gets a new version here.
 from __future__ import annotations
 
 #: Of `llm_graphs.build_language_model`.
-LANGUAGE_MODEL = "llm-cpu-3"
+LANGUAGE_MODEL = "llm-cpu-4"
 
 #: Tail depths whose first block starts a group. Other depths work too; they compute from the
 #: next deeper boundary.
@@ -17,4 +17,4 @@ DEFAULT_DEPTHS = (4, 6, 10, 13, 16, 22)
 CONNECTION = "connection-1"
 
 #: Of `starter_pack.make_starter_pack`; packs of the same version and seed are equal.
-STARTER_PACK = "starter-1"
+STARTER_PACK = "starter-2"

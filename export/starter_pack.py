@@ -142,7 +142,7 @@ def make_starter_pack(
 def initial_connection(
     shapes: dict[str, tuple[int, ...]], seed: int
 ) -> dict[str, NDArray[np.float32]]:
-    """Weights to start training from: scaled normal matrices, neutral norms, random gates.
+    """Weights to start training from: scaled normal matrices, neutral norms and LoRA, random gates.
 
     Gates are uniform in (-1, 1) before the sigmoid, as in mPnP-LLM (2312.07886).
     """
@@ -155,7 +155,7 @@ def initial_connection(
             array = np.ones(shape)
         elif name.startswith("sensor.") or name == "summary":
             array = rng.normal(0, 0.02, shape)
-        elif len(shape) == 1:
+        elif len(shape) == 1 or (name.startswith("lora.") and name.endswith(".b")):
             array = np.zeros(shape)
         else:
             array = rng.normal(0, shape[0] ** -0.5, shape)

@@ -36,6 +36,20 @@ static void range(const Decoder *d, int64_t count, int thread, int64_t *start, i
     *stop = count * (thread + 1) / d->shape.threads;
 }
 
+static void reduce(const Rows *rows, const float *x, int hidden, float *reduced) {
+    int64_t ranks = rows->ranks;
+    memset(reduced, 0, (size_t)ranks * sizeof(float));
+    for (int i = 0; i < hidden; i++)
+        for (int64_t r = 0; r < ranks; r++) reduced[r] += x[i] * rows->lora_a[i * ranks + r];
+}
+
+static void expand(const Rows *rows, const float *reduced, int qkv, int64_t group, float *y) {
+    for (int64_t r = 0; r < rows->ranks; r++) {
+        const float *b = rows->lora_b + r * qkv + ROWS * group;
+        for (int i = 0; i < ROWS; i++) y[i] += reduced[r] * b[i];
+    }
+}
+
 static void attend(Decoder *d, const Rows *rows, int head, float *scores, float *scratch) {
     const Shape *s = &d->shape;
     int size = s->head_dim, shared = s->heads / s->kv_heads, kv = head / shared;
@@ -80,15 +94,21 @@ static void step(Decoder *d, int thread) {
     int64_t start, stop;
     for (int index = 0; index < s->blocks; index++) {
         const Block *w = &d->weights[index];
+        const Rows *rows = &d->rows[index];
+        /* Scores come after the projections, so their room is free for a LoRA. */
+        float *reduced = d->scores[thread];
         normalise(d->residual, w->attention_norm, hidden, s->norm_epsilon, a->floats);
+        reduce(rows, a->floats, hidden, reduced);
         round_activations(a->floats, hidden, a);
         range(d, qkv / ROWS, thread, &start, &stop);
-        for (int64_t g = start; g < stop; g++)
+        for (int64_t g = start; g < stop; g++) {
             product(d, w->qkv, hidden, w->qkv_factor, w->qkv_bias, (int)g, a, d->qkv + ROWS * g);
+            expand(rows, reduced, qkv, g, d->qkv + ROWS * g);
+        }
         meet(d);
         range(d, s->heads, thread, &start, &stop);
         for (int64_t head = start; head < stop; head++)
-            attend(d, &d->rows[index], (int)head, d->scores[thread], a->floats);
+            attend(d, rows, (int)head, d->scores[thread], a->floats);
         meet(d);
         round_activations(d->attended, attended, a);
         range(d, hidden / ROWS, thread, &start, &stop);
@@ -194,8 +214,10 @@ int decoder_step(Decoder *d, const float *embedding, int64_t position, const Row
                  float *final) {
     const Shape *s = &d->shape;
     int64_t most = 0;
-    for (int i = 0; i < s->blocks; i++)
+    for (int i = 0; i < s->blocks; i++) {
         if (rows[i].next - rows[i].first > most) most = rows[i].next - rows[i].first;
+        if (rows[i].ranks > most) most = rows[i].ranks;
+    }
     pthread_mutex_lock(&d->use);
     if (most + 1 > d->scores_size) {
         int64_t size = 2 * most + 256;

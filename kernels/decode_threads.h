@@ -33,10 +33,12 @@ typedef struct {
 } Block;
 
 /* Keys and values of a block: [kv_heads][capacity][head_dim]. The rows first .. next - 1 are seen,
- * the new token becomes row `next`. */
+ * the new token becomes row `next`. A LoRA adds (x A) B to the packed projections, with A
+ * [hidden][ranks] and B [ranks][qkv]; ranks is 0 without one. */
 typedef struct {
     float *keys, *values;
-    int64_t capacity, first, next;
+    int64_t capacity, first, next, ranks;
+    const float *lora_a, *lora_b;
 } Rows;
 
 typedef struct Decoder Decoder;

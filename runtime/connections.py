@@ -19,6 +19,7 @@ from .engine import Engine
 from .errors import ConfigError, PackError
 from .head_state import HeadState
 from .kv_prefix import KvPrefix
+from .lora import Lora
 from .model_config import LanguageModelConfig
 from .packing import MASKED
 
@@ -37,6 +38,7 @@ class ConnectionSpec(BaseModel):
         width: of the small transformer (conditioned kind).
         layers: of the small transformer.
         heads: of the small transformer.
+        lora_rank: of the LoRA on the key and value projections of all tail blocks, 0 for none.
         file: weights in the pack.
     """
 
@@ -49,6 +51,7 @@ class ConnectionSpec(BaseModel):
     width: int = Field(default=160, gt=0)
     layers: int = Field(default=4, gt=0)
     heads: int = Field(default=4, gt=0)
+    lora_rank: int = Field(default=0, ge=0)
     file: str = "connection.safetensors"
 
     @model_validator(mode="after")
@@ -105,6 +108,20 @@ def weight_shapes(
         shapes[f"sensor.{sensor}"] = encoders[modality]
     if spec.kind == "conditioned":
         shapes |= _transformer_shapes(spec, config.hidden_size, out)
+    return shapes | _lora_shapes(spec, config)
+
+
+def _lora_shapes(spec: ConnectionSpec, config: ModelSizes) -> dict[str, tuple[int, ...]]:
+    """Of the matrices by tail block, counted from the front of the deepest tail.
+
+    The scale `alpha / r` is part of `b`.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for block in range(spec.tail_blocks if spec.lora_rank else 0):
+        for side in ("key", "value"):
+            shapes[f"lora.{block}.{side}.a"] = (config.hidden_size, spec.lora_rank)
+            out = config.num_kv_heads * config.head_dim
+            shapes[f"lora.{block}.{side}.b"] = (spec.lora_rank, out)
     return shapes
 
 
@@ -192,6 +209,7 @@ class Connection:
             for name in _transformer_shapes(spec, config.hidden_size, out)
             if spec.kind == "conditioned" and not name.startswith("gate.")
         }
+        self._loras: dict[int, Lora] = {}
 
     def with_weights(self, weights: Mapping[str, Float]) -> Connection:
         """The same connection with other weights, e.g. after adaptation.
@@ -250,12 +268,7 @@ class Connection:
         Raises:
             ConfigError: the depth does not fit, or a question lacks the states of the deepest.
         """
-        if not 0 < tail_blocks <= self.spec.tail_blocks:
-            raise ConfigError(
-                f"tail depth {tail_blocks} does not fit the connection",
-                field="tail",
-                remedy=f"give 1 to {self.spec.tail_blocks}",
-            )
+        self._check_depth(tail_blocks)
         if not sensors:
             return None
         last = self._config.num_blocks
@@ -263,6 +276,39 @@ class Connection:
         if self.spec.kind == "plain":
             return self._plain(sensors, blocks)
         return self._conditioned(sensors, heads, blocks)
+
+    def lora(self, tail_blocks: int) -> Lora | None:
+        """The LoRA of the last `tail_blocks` blocks, one object per depth; None at rank 0.
+
+        Raises:
+            ConfigError: the depth does not fit.
+        """
+        self._check_depth(tail_blocks)
+        if not self.spec.lora_rank:
+            return None
+        if tail_blocks not in self._loras:
+            deepest, last = self.spec.tail_blocks, self._config.num_blocks
+            self._loras[tail_blocks] = Lora(
+                self._config,
+                {
+                    last - deepest + at: (
+                        self.weights[f"lora.{at}.key.a"],
+                        self.weights[f"lora.{at}.key.b"],
+                        self.weights[f"lora.{at}.value.a"],
+                        self.weights[f"lora.{at}.value.b"],
+                    )
+                    for at in range(deepest - tail_blocks, deepest)
+                },
+            )
+        return self._loras[tail_blocks]
+
+    def _check_depth(self, tail_blocks: int) -> None:
+        if not 0 < tail_blocks <= self.spec.tail_blocks:
+            raise ConfigError(
+                f"tail depth {tail_blocks} does not fit the connection",
+                field="tail",
+                remedy=f"give 1 to {self.spec.tail_blocks}",
+            )
 
     def _plain(self, sensors: Sequence[SensorRows], blocks: tuple[int, ...]) -> KvPrefix:
         depth = len(blocks)

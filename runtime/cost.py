@@ -97,6 +97,12 @@ class LanguageModelCost:
         differs = c.embedding_size != c.hidden_size
         return self._linear(tokens, c.hidden_size, c.embedding_size) if differs else 0
 
+    def lora(self, tokens: int, rank: int, blocks: int) -> int:
+        """A LoRA of this rank on the keys and values of `blocks` blocks; see `Lora.packed`."""
+        c = self.config
+        products = linear_flops(tokens, c.hidden_size, 2 * rank)
+        return blocks * (products + linear_flops(tokens, 2 * rank, c.qkv_size))
+
     def head(self, tokens: int, boundary: int) -> int:
         """Embed stage and blocks below `boundary`, with the projections of the block behind."""
         return self.embed(tokens) + boundary * self.block(tokens, tokens)

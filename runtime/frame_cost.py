@@ -46,6 +46,7 @@ class FrameCost:
         connected: Container[str],
         boundary: int,
         lengths: Sequence[int],
+        tail_blocks: int,
     ) -> int:
         """Encoders that run, the connection, and the tail up to the questions' last tokens.
 
@@ -54,6 +55,7 @@ class FrameCost:
             connected: sensors whose reused tokens the connection has prepared already.
             boundary: first block of the tail.
             lengths: tokens of each question.
+            tail_blocks: last blocks, which have the LoRA.
         """
         total = 0
         for sensor, action in actions.items():
@@ -68,7 +70,20 @@ class FrameCost:
             rows = self.connection.packed_rows(tokens, len(batch))
             total += self.connection.connect(tokens, batch)
             total += self.model.tail(batch, boundary, rows)
+            total += self._lora(sum(batch), tail_blocks - self._kept(boundary, tail_blocks))
         return total
+
+    def head(self, tokens: int, boundary: int, tail_blocks: int) -> int:
+        """What a question needs once: the head, and the LoRA where the tail begins."""
+        head = self.model.head(tokens, boundary)
+        return head + self._lora(tokens, self._kept(boundary, tail_blocks))
+
+    def _lora(self, tokens: int, blocks: int) -> int:
+        return self.model.lora(tokens, self.connection.spec.lora_rank, blocks)
+
+    def _kept(self, boundary: int, tail_blocks: int) -> int:
+        """Blocks whose projections of the question, with a LoRA too, are kept between frames."""
+        return int(boundary == self.model.config.num_blocks - tail_blocks)
 
     def answers(
         self,
@@ -76,6 +91,7 @@ class FrameCost:
         boundary: int,
         lengths: Sequence[int],
         replies: Sequence[Reply],
+        tail_blocks: int,
     ) -> int:
         """What decoding added: scores, and passes of answers of several tokens.
 
@@ -84,13 +100,14 @@ class FrameCost:
             boundary: first block of the tail.
             lengths: tokens of each question.
             replies: to these questions.
+            tail_blocks: last blocks, which have the LoRA.
         """
         tokens = self._tokens(sensors)
         total = 0
         for part in split_passes(lengths):
             batch = lengths[part]
             rows = self.connection.packed_rows(tokens, len(batch))
-            total += self._in_step(batch, boundary, rows, replies[part])
+            total += self._in_step(batch, boundary, rows, replies[part], tail_blocks)
         for length, reply in zip(lengths, replies, strict=True):
             total += self.model.logits(reply.scored_full)
             total += self.model.logits(1, reply.scored_rows)
@@ -99,10 +116,16 @@ class FrameCost:
             for position in range(length, length + reply.passes):
                 rows = self.connection.rows(tokens)
                 total += self.model.decode_step(1, position + 1, boundary, rows)
+                total += self._lora(1, tail_blocks)
         return total
 
     def _in_step(
-        self, lengths: Sequence[int], boundary: int, rows: int, replies: Sequence[Reply]
+        self,
+        lengths: Sequence[int],
+        boundary: int,
+        rows: int,
+        replies: Sequence[Reply],
+        tail_blocks: int,
     ) -> int:
         """Passes of allowed answers, which all questions of a batch take together."""
         passes = [reply.passes for reply in replies if not reply.scored_full]
@@ -111,6 +134,7 @@ class FrameCost:
             walking = sum(count > step for count in passes)
             keys += walking
             total += self.model.decode_step(walking, keys, boundary, rows)
+            total += self._lora(walking, tail_blocks)
         return total
 
     def _tokens(self, sensors: Iterable[str]) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from .lora import CutNorms, Lora
 from .model_config import LanguageModelConfig
 from .packing import PackedLayout, pack_lengths, packed_bias
 
@@ -51,17 +52,20 @@ class PackedHeads:
     """A batch of questions at one boundary.
 
     Attributes:
+        boundary: first block of the tail.
         heads: the questions.
         layout: where their tokens lie.
         residual: `[1, tokens, hidden_size]`.
         qkv: `[1, tokens, qkv_size]`.
     """
 
+    boundary: int
     heads: tuple[HeadState, ...]
     layout: PackedLayout
     residual: Float
     qkv: Float
     _biases: dict[bytes, tuple[Float, Float]] = field(default_factory=dict)
+    _adapted: tuple[Lora, Float] | None = None
 
     def biases(
         self, config: LanguageModelConfig, prefix_owner: NDArray[np.int64]
@@ -76,6 +80,15 @@ class PackedHeads:
                 packed_bias(config, self.layout, prefix_owner, prefix_visible=False),
             )
         return self._biases[key]
+
+    def projections(self, lora: Lora | None, norms: CutNorms) -> Float:
+        """`qkv` with what a LoRA adds to it; computed once as long as the LoRA is the same."""
+        if lora is None or self.boundary not in lora.blocks:
+            return self.qkv
+        if self._adapted is None or self._adapted[0] is not lora:
+            x = norms.attention_input(self.boundary, self.residual)
+            self._adapted = (lora, self.qkv + lora.change(self.boundary, x))
+        return self._adapted[1]
 
 
 class PackedHeadsCache:
@@ -92,6 +105,7 @@ class PackedHeadsCache:
         if packed is None:
             states = [head.states[boundary] for head in heads]
             packed = PackedHeads(
+                boundary=boundary,
                 heads=key[0],
                 layout=pack_lengths([len(head.token_ids) for head in heads]),
                 residual=np.concatenate([residual for residual, _ in states], axis=1),

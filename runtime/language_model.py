@@ -20,6 +20,7 @@ from .engine import Array, Engine, EngineLoader
 from .errors import ConfigError, EngineError
 from .head_state import Float, HeadState, KeyValue, PackedHeadsCache
 from .kv_prefix import KvPrefix, join_rows
+from .lora import CutNorms, Lora, lora_inputs
 from .model_config import LanguageModelConfig
 from .model_manifest import BlockGroup, read_manifest
 from .native_decode import NativeDecoder, open_decoder
@@ -41,6 +42,7 @@ class TailResult:
         boundary: first block that was computed.
         cache: by block from `boundary` on, keys and values
             `[1, kv_heads, rows + tokens, head_dim]`.
+        lora: of blocks from `boundary` on, or None.
     """
 
     final: Float
@@ -50,6 +52,7 @@ class TailResult:
     prefix_owner: NDArray[np.int64]
     boundary: int
     cache: Mapping[int, KeyValue]
+    lora: Lora | None = None
 
 
 class LanguageModel:
@@ -84,6 +87,11 @@ class LanguageModel:
         self.head_rows = VocabularyTable(folder / self.manifest.head_table)
         self.embed = self._load(self.manifest.embed_file)
         self.groups = [(group, self._load(group.file)) for group in self.manifest.groups]
+        self._cut_norms = CutNorms(
+            self.config,
+            folder / self.manifest.group_norms_file,
+            (group.start for group in self.manifest.groups),
+        )
         self._logits: Engine | None = None
         self._packed = PackedHeadsCache()
 
@@ -173,6 +181,7 @@ class LanguageModel:
         heads: Sequence[HeadState],
         prefix: KvPrefix | Sequence[KvPrefix] | None,
         tail_blocks: int,
+        lora: Lora | None = None,
         *,
         every_token: bool = False,
     ) -> TailResult:
@@ -184,11 +193,12 @@ class LanguageModel:
                 the language model's own).
             tail_blocks: depth of the tail; must be one that the questions were encoded for and
                 reach down to the prefix.
+            lora: of blocks of the tail, or None for the model's own projections.
             every_token: return the final state of each token, not of each question's last.
 
         Raises:
-            ConfigError: there is no question or one lacks this depth; or the prefix reaches below
-                the tail, or was made for another model.
+            ConfigError: there is no question or one lacks this depth; or the prefix or the LoRA
+                reaches below the tail, or was made for another model.
         """
         boundary = self.boundary(tail_blocks)
         if any(boundary not in head.states for head in heads):
@@ -208,9 +218,12 @@ class LanguageModel:
                 field="prefix.blocks",
                 remedy="deepen the tail",
             )
+        if lora is not None:
+            lora.check_fits(self.config, boundary)
         packed = self._packed.get(heads, boundary)
         visible, hidden = packed.biases(self.config, owner)
-        layout, residual, qkv = packed.layout, packed.residual, packed.qkv
+        layout, residual = packed.layout, packed.residual
+        qkv = packed.projections(lora, self._cut_norms)
         if every_token:
             layout = replace(layout, last_index=np.arange(layout.tokens, dtype=np.int64))
         cache: dict[int, KeyValue] = {}
@@ -219,12 +232,12 @@ class LanguageModel:
             if group.start < boundary:
                 continue
             past, bias = self._prefix_inputs(group, joined, visible, hidden)
-            outputs = self.run_group(group, engine, residual, qkv, layout, past, bias)
+            outputs = self.run_group(group, engine, residual, qkv, layout, past, bias, lora)
             cache.update(group_caches(group, outputs))
             if group.stop < self.config.num_blocks:
                 residual, qkv = outputs["residual"], outputs["qkv"]
         final = outputs["final"][0]
-        return TailResult(final, tuple(heads), layout, joined, owner, boundary, cache)
+        return TailResult(final, tuple(heads), layout, joined, owner, boundary, cache, lora)
 
     def logits(self, final: Float) -> Float:
         """Float32 `[rows, vocab_size]` of final states `[rows, embedding_size]`."""
@@ -239,9 +252,18 @@ class LanguageModel:
         """Logits of a few tokens only: float32 `[rows, len(token_ids)]`."""
         return final @ self.head_rows.rows(token_ids).T
 
-    def embed_tokens(self, ids: NDArray[np.int64], positions: NDArray[np.int64]) -> KeyValue:
+    def embed_tokens(
+        self, ids: NDArray[np.int64], positions: NDArray[np.int64], lora: Lora | None = None
+    ) -> KeyValue:
         """Residual stream and first projections of tokens at `positions` (`[1, tokens]`)."""
-        inputs: dict[str, Array] = {"embedding": self.embedding.rows(ids)[None]}
+        return self.embed_rows(self.embedding.rows(ids), positions, lora)
+
+    def embed_rows(
+        self, rows: Float, positions: NDArray[np.int64], lora: Lora | None = None
+    ) -> KeyValue:
+        """As `embed_tokens`, of embeddings `[tokens, embedding_size]`."""
+        inputs: dict[str, Array] = {"embedding": rows[None]}
+        inputs |= lora_inputs(self.config, lora, [0])
         if self.config.position == "learned":
             inputs["position_ids"] = positions
         outputs = self.embed.run(inputs)
@@ -279,6 +301,7 @@ class LanguageModel:
         layout: PackedLayout,
         past: Mapping[int, KeyValue],
         bias: Mapping[int, Float],
+        lora: Lora | None = None,
     ) -> dict[str, Float]:
         """Run one group of blocks over packed tokens.
 
@@ -290,13 +313,14 @@ class LanguageModel:
             layout: of the tokens.
             past: by block, keys and values in front of the tokens' own.
             bias: by block, see `packing.attention_bias`.
+            lora: for the projections that the group computes; those of its first block came in.
 
         Returns:
             `residual` and `qkv`, or `final` from the last group; `key_<block>`, `value_<block>`.
         """
         rows = past[group.start][0].shape[2]
         if rows == 0 and self.config.position == "rope" and not _is_run(layout.position_ids[0]):
-            return self._run_behind_masked_row(group, engine, residual, qkv, layout, bias)
+            return self._run_behind_masked_row(group, engine, residual, qkv, layout, bias, lora)
         total = rows + layout.tokens
         inputs: dict[str, Array] = {
             "residual_in": residual,
@@ -308,10 +332,15 @@ class LanguageModel:
             inputs["position_ids"] = layout.position_ids
         if group.stop == self.config.num_blocks:
             inputs["last_index"] = layout.last_index
+        inputs |= lora_inputs(self.config, lora, self.projected_blocks(group))
         for block in range(group.start, group.stop):
             inputs[f"past_key_{block}"], inputs[f"past_value_{block}"] = past[block]
             inputs[f"bias_{block}"] = bias[block]
         return engine.run(inputs)
+
+    def projected_blocks(self, group: BlockGroup) -> range:
+        """Blocks whose projections a group computes: of the next group's first block too."""
+        return range(group.start + 1, min(group.stop, self.config.num_blocks - 1) + 1)
 
     def _run_behind_masked_row(
         self,
@@ -321,6 +350,7 @@ class LanguageModel:
         qkv: Float,
         layout: PackedLayout,
         bias: Mapping[int, Float],
+        lora: Lora | None,
     ) -> dict[str, Float]:
         """Run packed texts that have nothing in front of them.
 
@@ -333,7 +363,7 @@ class LanguageModel:
             for block, b in bias.items()
         }
         past = dict.fromkeys(bias, (row, row))
-        outputs = self.run_group(group, engine, residual, qkv, layout, past, masked)
+        outputs = self.run_group(group, engine, residual, qkv, layout, past, masked, lora)
         for name, values in outputs.items():
             if name.startswith(("key_", "value_")):
                 outputs[name] = values[:, :, 1:]

@@ -38,6 +38,7 @@ class ModelManifest(BaseModel):
     max_text_tokens: int
     embed_file: str
     groups: tuple[BlockGroup, ...]
+    group_norms_file: str
     logits_file: str
     embedding_table: str
     head_table: str

@@ -64,7 +64,8 @@ class _Block(ctypes.Structure):
 class _Rows(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("keys", "values")),
-        *((name, ctypes.c_int64) for name in ("capacity", "first", "next")),
+        *((name, ctypes.c_int64) for name in ("capacity", "first", "next", "ranks")),
+        *((name, ctypes.c_void_p) for name in ("lora_a", "lora_b")),
     )
 
 
@@ -76,11 +77,13 @@ class TextRows:
         buffers: keys and values `[1, kv_heads, capacity, head_dim]`, written in place.
         prefix_rows: rows in front of the text.
         sees_prefix: whether the block attends to them.
+        lora: of the block, as in `Lora.packed`, or None.
     """
 
     buffers: KeyValue
     prefix_rows: int
     sees_prefix: bool
+    lora: tuple[Float, Float] | None = None
 
 
 class NativeDecoder:
@@ -174,16 +177,20 @@ class NativeText:
         self._decoder = decoder
         self._prefix_rows = [block.prefix_rows for block in rows]
         # The structure keeps addresses only, so the arrays must live as long as it does.
-        self._buffers = [block.buffers for block in rows]
+        self._buffers = [(*block.buffers, *(block.lora or ())) for block in rows]
         self._rows = (_Rows * len(rows))()
         for target, block in zip(self._rows, rows, strict=True):
             keys, values = block.buffers
-            for array in (keys, values):
+            for array in (keys, values, *(block.lora or ())):
                 if not array.flags.c_contiguous or array.dtype != np.float32:
                     raise EngineError("the buffer is not contiguous float32", field="rows")
             target.keys, target.values = keys.ctypes.data, values.ctypes.data
             target.capacity = keys.shape[2]
             target.first = 0 if block.sees_prefix else block.prefix_rows
+            if block.lora is not None:
+                a, b = block.lora
+                target.ranks = len(b)
+                target.lora_a, target.lora_b = a.ctypes.data, b.ctypes.data
 
     def extend(self, embedding: Float, position: int) -> Float:
         """Append the token at `position`; returns its final state `[1, hidden_size]`."""

@@ -24,6 +24,7 @@ class PackedCache:
         """Gather the head caches behind one another; the tail's are packed already."""
         self._model = model
         self._boundary = result.boundary
+        self._lora = result.lora
         self._prefix_blocks = frozenset(() if result.prefix is None else result.prefix.blocks)
         self._lengths = list(result.layout.lengths)
         text: Rows = (result.layout.owner, result.layout.position_ids[0])
@@ -73,7 +74,8 @@ class PackedCache:
         head = attention_bias(model.config, new, head_rows)
         visible = attention_bias(model.config, new, tail_rows)
         hidden = attention_bias(model.config, new, tail_rows, prefix_visible=False)
-        residual, qkv = model.embed_tokens(np.asarray(token_ids, dtype=np.int64), positions[None])
+        ids = np.asarray(token_ids, dtype=np.int64)
+        residual, qkv = model.embed_tokens(ids, positions[None], self._lora)
         outputs: dict[str, Float] = {}
         for group, engine in model.groups:
             past = {block: self._blocks[block] for block in range(group.start, group.stop)}
@@ -85,7 +87,7 @@ class PackedCache:
                 else hidden
                 for block in past
             }
-            outputs = model.run_group(group, engine, residual, qkv, layout, past, bias)
+            outputs = model.run_group(group, engine, residual, qkv, layout, past, bias, self._lora)
             self._blocks.update(group_caches(group, outputs))
             if group.stop < model.config.num_blocks:
                 residual, qkv = outputs["residual"], outputs["qkv"]

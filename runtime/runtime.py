@@ -302,8 +302,8 @@ class Runtime:
         """A question that is asked once, and the FLOPs of its head."""
         with clock.stage("head"):
             asked = self._prepare(question, self._tail_blocks)
-        boundary = max(asked.head.states)
-        return asked, self._cost.model.head(len(asked.head.token_ids), boundary)
+        boundary, tokens = max(asked.head.states), len(asked.head.token_ids)
+        return asked, self._cost.head(tokens, boundary, self._tail_blocks)
 
     def _answer(
         self, asked: Sequence[AskedQuestion], clock: StageClock, flops: int = 0
@@ -328,7 +328,7 @@ class Runtime:
 
         def flops(actions: Mapping[str, SensorAction], depth: int) -> int:
             known = frozenset(filter(connected, actions))
-            return self._cost.look(actions, known, self.model.boundary(depth), lengths)
+            return self._cost.look(actions, known, self.model.boundary(depth), lengths, depth)
 
         def choose(usable: Mapping[str, bool]) -> Plan:
             return parts.policy.choose(
@@ -351,7 +351,8 @@ class Runtime:
             rows = parts.perception.rows(list(scene.uses), parts.connection)
             prefix = parts.connection.connect(rows, heads, scene.plan.tail_blocks)
         with clock.stage("tail"):
-            return parts.model.tail(heads, prefix, scene.plan.tail_blocks)
+            depth = scene.plan.tail_blocks
+            return parts.model.tail(heads, prefix, depth, parts.connection.lora(depth))
 
     def _finish(
         self,
@@ -361,9 +362,10 @@ class Runtime:
         clock: StageClock,
         flops: int,
     ) -> list[Answer]:
-        boundary, lengths = self.model.boundary(scene.plan.tail_blocks), _lengths(asked)
-        flops += self._cost.look(scene.actions, scene.connected, boundary, lengths)
-        flops += self._cost.answers(scene.uses, boundary, lengths, replies)
+        depth, lengths = scene.plan.tail_blocks, _lengths(asked)
+        boundary = self.model.boundary(depth)
+        flops += self._cost.look(scene.actions, scene.connected, boundary, lengths, depth)
+        flops += self._cost.answers(scene.uses, boundary, lengths, replies, depth)
         return [
             Answer(
                 question=one.question.text,

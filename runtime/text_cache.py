@@ -14,6 +14,7 @@ from .engine import Array, BoundRun
 from .errors import ConfigError
 from .head_state import Float
 from .language_model import LanguageModel, TailResult
+from .lora import lora_inputs
 from .native_decode import TextRows
 from .packing import step_bias
 
@@ -59,17 +60,20 @@ class TextCache:
         self._prefix_rows, self._buffers = _copy_rows(model, result, question, self._capacity)
         self._prefix_blocks = frozenset(() if result.prefix is None else result.prefix.blocks)
         self._boundary = result.boundary
+        self._lora = result.lora
         decoder = model.native[0] if native else None
         self._native = None if decoder is None else decoder.text(self._text_rows())
         if self._native is None:
             self._bind()
 
     def _text_rows(self) -> dict[int, TextRows]:
+        packed = {} if self._lora is None else self._lora.packed
         return {
             block: TextRows(
                 buffers,
                 self._prefix_rows if block >= self._boundary else 0,
                 block in self._prefix_blocks,
+                packed.get(block),
             )
             for block, buffers in self._buffers.items()
         }
@@ -89,6 +93,7 @@ class TextCache:
             "embedding": self._embedding,
             "residual": residual,
             "qkv": qkv,
+            **lora_inputs(config, self._lora, [0]),
         }
         if config.position == "learned":
             embed["position_ids"] = self._position
@@ -101,6 +106,7 @@ class TextCache:
                 "qkv_in": qkv,
                 "past_and_new_minus_1": last,
                 "past_and_new": total,
+                **lora_inputs(config, self._lora, self._model.projected_blocks(group)),
             }
             if config.position == "rope":
                 buffers["position_ids"] = self._position
