@@ -11,7 +11,7 @@ from .buildings import build_building
 from .buses import build_bus
 from .cars import build_car
 from .coarse import coarse_mesh
-from .custom import custom_file, load_custom
+from .custom import SUFFIXES, custom_file, load_custom
 from .furniture import (
     build_bench,
     build_bin,
@@ -83,7 +83,8 @@ class MeshLibrary:
                 or `car.glb` for all cars, see `custom.load_custom`; None for our own alone.
 
         Raises:
-            ConfigError: there is no such folder, or no file of ours in it.
+            ConfigError: there is no such folder, no mesh file in it, or one that stands in for
+                nothing of ours.
         """
         if folder is not None and not folder.is_dir():
             raise ConfigError(
@@ -91,12 +92,8 @@ class MeshLibrary:
                 field=str(folder),
                 remedy="Give a folder with files like car/sedan.glb, or none.",
             )
-        if folder is not None and not any(custom_file(folder, model) for model in MODELS):
-            raise ConfigError(
-                "No file in this folder of meshes stands in for any of our models.",
-                field=str(folder),
-                remedy="Name files like car/sedan.glb or car.obj, or leave the folder out.",
-            )
+        if folder is not None:
+            _check_names(folder)
         self._folder = folder
         self._made: dict[tuple[MeshKey, int], Mesh] = {}
 
@@ -136,6 +133,27 @@ class MeshLibrary:
             if path is not None:
                 return load_custom(path, key, self._folder)
         return _built(key)
+
+
+def _check_names(folder: Path) -> None:
+    """Refuse names that would leave our own shapes, unsaid, where others were meant."""
+    names = "; ".join(
+        ", ".join((f"{kind}.glb", *(f"{kind}/{style}.glb" for style in styles if style)))
+        for kind, (_, styles, _) in _KINDS.items()
+    )
+    remedy = f"Name files, .glb, .gltf or .obj, after a kind or a style of it: {names}."
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    for path in found:
+        name = path.relative_to(folder)
+        known = name.with_suffix("").as_posix() in {*MODELS, *_KINDS}
+        if not known or path.suffix not in SUFFIXES:
+            raise ConfigError(
+                "The mesh file stands in for none of our models.", field=str(path), remedy=remedy
+            )
+    if not found:
+        raise ConfigError(
+            "There is no mesh file in this folder of meshes.", field=str(folder), remedy=remedy
+        )
 
 
 def _built(key: MeshKey) -> Mesh:

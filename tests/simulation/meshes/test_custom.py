@@ -131,8 +131,18 @@ def test_colours_find_their_materials() -> None:
     assert nearest_material((0.93, 0.93, 0.9)) == material_index("barrier_white")
 
 
-def test_a_folder_without_any_of_our_names_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "cars").mkdir()
-    (tmp_path / "cars" / "sedan.glb").write_bytes(b"")
-    with pytest.raises(ConfigError, match="stands in for any"):
+@pytest.mark.parametrize("name", ["cars/sedan.glb", "car/coupe.glb", "traffic_cone.obj", "bus.GLB"])
+def test_a_mesh_that_stands_in_for_nothing_is_named(folder: Path, name: str) -> None:
+    (folder / "car" / "sedan.obj").write_text(WEDGE)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(WEDGE)
+    with pytest.raises(ConfigError, match="none of our models") as refused:
+        MeshLibrary(folder)
+    assert Path(name).name in str(refused.value)
+    assert "car/sedan.glb, car/hatchback.glb" in str(refused.value)
+
+
+def test_a_folder_without_meshes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "readme.txt").write_text("no mesh")
+    with pytest.raises(ConfigError, match="no mesh file"):
         MeshLibrary(tmp_path)
