@@ -34,7 +34,8 @@ class Results:
         """Make the folder and write the configuration.
 
         Raises:
-            ConfigError: the folder cannot be written, or has the answers of another run.
+            ConfigError: the folder cannot be written, has the answers of another run, or is one
+                with a file that would be lost (a configuration) or confused (a bag).
         """
         self.folder = folder
         self.config_file = folder / "config.yaml"
@@ -46,6 +47,15 @@ class Results:
                 field=str(self.answers_file),
                 remedy="name another folder with --out, or remove this file",
             )
+        # A run that broke off leaves both files; a configuration alone is somebody's own.
+        own = () if self.answers_file.exists() else (self.config_file,)
+        for file in (*own, folder / "metadata.yaml"):
+            if file.exists():
+                raise ConfigError(
+                    "this folder is no results folder, a file of something else is here",
+                    field=str(file),
+                    remedy="name another folder with --out",
+                )
         try:
             text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
             write_atomic(self.config_file, text)

@@ -220,6 +220,22 @@ def test_a_full_disk_loses_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [Answer.model_validate_json(line) for line in lines] == [answer]
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "metadata.yaml"])
+def test_results_do_not_go_over_files_of_something_else(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ConfigError, match=name):
+        Results(tmp_path, RuntimeConfig())
+    assert not (tmp_path / "answers.jsonl").exists()
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_results_go_on_in_the_folder_of_a_run_that_broke_off(tmp_path: Path) -> None:
+    with Results(tmp_path, RuntimeConfig()):
+        pass
+    with Results(tmp_path, RuntimeConfig(threads=2)) as results:
+        assert "threads: 2" in results.config_file.read_text()
+
+
 def test_a_demo_of_no_steps_and_a_picture_in_no_folder(run: Run, tmp_path: Path) -> None:
     assert "--steps" in run("demo", "--steps", "0").error()
     assert "no-folder" in run("demo", "--capture", tmp_path / "no-folder" / "demo.svg").error()
