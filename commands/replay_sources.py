@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 from ..runtime.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from ..simulation.bags import BagReport
     from ..simulation.nuscenes import NuScenes
     from ..simulation.source import DriveSource
 
 _BAG_SUFFIXES = (".mcap", ".db3")
+#: Bags of large robots have many topics that are none of ours.
+_NAMED_TOPICS = 5
 
 
 @dataclass(frozen=True)
@@ -131,5 +134,21 @@ def _bags(path: Path, scene: str | None) -> Found:
     messages = sum(sum(drive.report.counts.values()) for drive in drives)
     keyframes = sum(len(entry.sample_tokens) for entry in entries)
     what = f"{len(drives)} bags" if len(drives) > 1 else f"bag of {entries[0].name}"
-    notes = [note for drive in drives for note in drive.report.notes()]
+    notes = [note for drive in drives for note in (*drive.report.notes(), *_unused(drive.report))]
     return Found(f"{what}: {messages} messages, {keyframes} keyframes", entries, notes)
+
+
+def _unused(report: BagReport) -> list[str]:
+    """One line for the topics whose type no drive uses; none for those that our own bags have."""
+    from ..simulation.bags.contract import ANSWER, CLOCK, MARKER_ARRAY, ODOMETRY, STRING, TF_MESSAGE
+
+    ours = {ANSWER, CLOCK, MARKER_ARRAY, ODOMETRY, STRING, TF_MESSAGE}
+    topics = [
+        f"{topic} ({report.types[topic] or 'no type'}, {report.counts[topic]} messages)"
+        for topic, reason in report.skipped.items()
+        if reason.startswith("the type ") and report.types[topic] not in ours
+    ]
+    if not topics:
+        return []
+    more = f" and {len(topics) - _NAMED_TOPICS} more" if len(topics) > _NAMED_TOPICS else ""
+    return [f"topics of types that are not used: {', '.join(topics[:_NAMED_TOPICS])}{more}"]

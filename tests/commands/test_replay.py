@@ -253,6 +253,8 @@ def test_a_bag_of_another_robot_is_asked_at_a_steady_rate(
             stamp = time(*divmod(stamp_ns, 10**9))
             message = image(header(stamp, "cam"), "jpeg", np.frombuffer(jpeg(), np.uint8))
             writer.write(topic, stamp_ns, store.serialize_cdr(message, kind))
+        other = writer.add_connection("/imu", "sensor_msgs/msg/Temperature", typestore=store)
+        writer.write(other, 1_600_000_000_000_000_000, bytes(8))
     words = ["replay", tmp_path / "bag", *runtime_options, "--question", "Is it?"]
     words += ["--answers", "yes,no", "--json"]
     found = run(*words, "--question-hz", "1", "--out", "out").json
@@ -261,6 +263,7 @@ def test_a_bag_of_another_robot_is_asked_at_a_steady_rate(
         1_600_000_002_000_000_000,
     ]
     assert found["moments_answered"] == 2
+    assert any("/imu (sensor_msgs/msg/Temperature, 1 messages)" in one for one in found["notes"])
     Path("qa.json").write_text('{"questions": []}')
     error = run("replay", tmp_path / "bag", "--questions", "qa.json").error()
     assert "no keyframes" in error
