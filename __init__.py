@@ -9,8 +9,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .assembly import open_runtime
     from .runtime.config import RuntimeConfig
+    from .runtime.detected_objects import DetectedObject, objects_frame
     from .runtime.errors import TailwireError
-    from .runtime.frames import SensorFrame
+    from .runtime.frames import SensorFrame, SensorGeometry
     from .runtime.pack import load_pack
     from .runtime.plans import Answer, Budget
     from .runtime.questions import Question
@@ -19,23 +20,29 @@ if TYPE_CHECKING:
 _HOMES = {
     "Answer": ".runtime.plans",
     "Budget": ".runtime.plans",
+    "DetectedObject": ".runtime.detected_objects",
     "Question": ".runtime.questions",
     "Runtime": ".runtime.runtime",
     "RuntimeConfig": ".runtime.config",
     "SensorFrame": ".runtime.frames",
+    "SensorGeometry": ".runtime.frames",
     "TailwireError": ".runtime.errors",
     "load_pack": ".runtime.pack",
+    "objects_frame": ".runtime.detected_objects",
     "open_runtime": ".assembly",
 }
 __all__ = [
     "Answer",
     "Budget",
+    "DetectedObject",
     "Question",
     "Runtime",
     "RuntimeConfig",
     "SensorFrame",
+    "SensorGeometry",
     "TailwireError",
     "load_pack",
+    "objects_frame",
     "open_runtime",
 ]
 

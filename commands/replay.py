@@ -69,6 +69,12 @@ def _add_arguments(parser: ArgumentParser) -> None:
         help="how often to ask where the drive has no keyframes (2)",
     )
     parser.add_argument(
+        "--sensors",
+        metavar="LIST",
+        help="sensors that are switched on, e.g. cam_front,lidar_top (default: all of the pack); "
+        f"{_OBJECTS} is the ground truth of a data set and takes part only where it is named",
+    )
+    parser.add_argument(
         "--drop",
         metavar="SENSOR@5s..8s",
         action="append",
@@ -91,6 +97,9 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> int:
     config = read_arguments(args)
+    if args.sensors is not None:
+        named = comma_list(args.sensors, "--sensors")
+        config = config.model_copy(update={"sensors": named})
     rate = _rate(args.rate)
     _check(args)
     # What is heavy is imported from here on, so that a typing error is answered at once.

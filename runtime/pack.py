@@ -6,6 +6,8 @@ anything runs.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,15 +19,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safetensors import SafetensorError, safe_open
 
 from .connections import ConnectionSpec, check_weights, weight_shapes
-from .encoders import EncoderSpec
-from .errors import PackError
+from .encoder_specs import EncoderSpec, Finite
+from .errors import PackError, SensorError
 from .files import inside, sha256_of
+from .frames import SensorGeometry
 from .model_config import LanguageModelConfig
 
 MANIFEST_NAME = "pack.yaml"
 
 #: Has a gate like a modality, see `connections.weight_shapes`.
 _SUMMARY = "summary"
+
+_Row = tuple[Finite, Finite, Finite]
 
 
 class BaseModelSpec(BaseModel):
@@ -74,13 +79,64 @@ class PromptSpec(BaseModel):
         return self.template.replace("{question}", question)
 
 
+class MountSpec(BaseModel):
+    """Where a sensor sits on the vehicle, for frames that do not say so themselves.
+
+    Attributes:
+        translation: x y z in the ego frame, metres.
+        rotation: quaternion w x y z, ego from sensor.
+        intrinsic: 3x3, of a camera, in pixels of its whole image.
+        image_size: width and height of that image, pixels.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    translation: tuple[Finite, Finite, Finite]
+    rotation: tuple[Finite, Finite, Finite, Finite]
+    intrinsic: tuple[_Row, _Row, _Row] | None = None
+    image_size: tuple[int, int] | None = None
+
+    @model_validator(mode="after")
+    def _is_a_geometry(self) -> MountSpec:
+        length = math.hypot(*self.rotation)
+        if not 0.5 < length < 2:
+            raise ValueError("rotation is no quaternion of length 1")
+        try:
+            self.geometry()
+        except SensorError as error:
+            raise ValueError(f"{error.field}: {error.problem}") from error
+        return self
+
+    def geometry(self) -> SensorGeometry:
+        """The same as frames have it; the pose of the vehicle is not known."""
+        transform = np.eye(4)
+        transform[:3, :3] = _rotation_matrix(self.rotation)
+        transform[:3, 3] = self.translation
+        intrinsic = None if self.intrinsic is None else np.array(self.intrinsic)
+        return SensorGeometry(transform, intrinsic, self.image_size)
+
+
+def _rotation_matrix(wxyz: Sequence[float]) -> NDArray[np.float64]:
+    w, *vector = np.asarray(wxyz, np.float64) / math.hypot(*wxyz)
+    x, y, z = vector
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + 2 * w * cross + 2 * cross @ cross
+
+
 class SensorSpec(BaseModel):
-    """A sensor that the pack knows."""
+    """A sensor that the pack knows.
+
+    Attributes:
+        name: of the sensor.
+        encoder: name of its encoder in the pack.
+        mount: where it sits, if its frames do not say so.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     encoder: str
+    mount: MountSpec | None = None
 
 
 class FileSpec(BaseModel):
@@ -135,7 +191,8 @@ class PackManifest(BaseModel):
             raise ValueError("sensors has a name twice")
         if _SUMMARY in self.encoders:
             raise ValueError(f"encoders has '{_SUMMARY}', which names a row of the connection")
-        needed = {spec.file for spec in self.encoders.values()} | {self.connection.file}
+        needed = {file for spec in self.encoders.values() for file in spec.files}
+        needed.add(self.connection.file)
         if needed - self.files.keys():
             raise ValueError(f"files lacks {sorted(needed - self.files.keys())}")
         if self.files[self.connection.file].registry is not None:
@@ -154,6 +211,11 @@ class PackManifest(BaseModel):
     def sensor_encoders(self) -> dict[str, str]:
         """Encoder name by sensor name."""
         return {sensor.name: sensor.encoder for sensor in self.sensors}
+
+    @property
+    def mounts(self) -> dict[str, SensorGeometry]:
+        """By sensor name, of those that have one."""
+        return {one.name: one.mount.geometry() for one in self.sensors if one.mount is not None}
 
 
 @dataclass(frozen=True)
@@ -202,18 +264,39 @@ def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
     Raises:
         PackError: it is missing, corrupt, of another format, or has arrays of another dtype.
     """
+    return {name: array.astype(np.float32, copy=False) for name, array in _read(path, ("F32",))}
+
+
+def read_encoder_weights(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Read the state dict of an encoder: float32 or float16, returned as float32.
+
+    The counters that torch keeps in batch norms are left out.
+
+    Raises:
+        PackError: see `read_weights`.
+    """
+    found = _read(path, ("F32", "F16"), skipped=".num_batches_tracked")
+    return {name: array.astype(np.float32, copy=False) for name, array in found}
+
+
+def _read(
+    path: Path, wanted: tuple[str, ...], skipped: str | None = None
+) -> list[tuple[str, NDArray[np.floating]]]:
+    """Names and arrays of a safetensors file, without names that end in `skipped`."""
     try:
         with safe_open(path, framework="numpy") as file:
+            names = [n for n in file.keys() if skipped is None or not n.endswith(skipped)]  # noqa: SIM118
             # Asked for before reading: numpy lacks some of the format's dtypes.
-            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
-            for name, dtype in dtypes.items():
-                if dtype != "F32":
+            for name in names:
+                dtype = file.get_slice(name).get_dtype()
+                if dtype not in wanted:
+                    floats = " or ".join(f"float{kind[1:]}" for kind in wanted)
                     raise PackError(
-                        f"dtype {dtype} where float32 is needed",
+                        f"dtype {dtype} where {floats} is needed",
                         field=f"{path}: {name}",
                         remedy="convert the weights",
                     )
-            return {name: file.get_tensor(name) for name in dtypes}
+            return [(name, file.get_tensor(name)) for name in names]
     except (SafetensorError, OSError) as error:
         raise PackError(
             f"the weights cannot be read: {error}", field=str(path), remedy="copy the pack again"

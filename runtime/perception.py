@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .connections import Connection, SensorRows
-from .encoders import Encoder
+from .encoder_specs import HISTORY_MS
+from .encoders import Encoder, Prepared
 from .errors import EngineError, SensorError
-from .frames import SensorFrame
+from .frames import SensorFrame, SensorGeometry
 from .metrics import StageClock
 
 Float = NDArray[np.float32]
@@ -39,7 +40,11 @@ class Perception:
     """Encoders of all sensors, with the newest tokens of each."""
 
     def __init__(
-        self, encoders: Mapping[str, Encoder], sensor_encoders: Mapping[str, str], threads: int
+        self,
+        encoders: Mapping[str, Encoder],
+        sensor_encoders: Mapping[str, str],
+        threads: int,
+        mounts: Mapping[str, SensorGeometry] | None = None,
     ) -> None:
         """Put encoders to work.
 
@@ -47,9 +52,13 @@ class Perception:
             encoders: by name.
             sensor_encoders: encoder name by sensor, in the order in which prefixes are joined.
             threads: frames that are decoded at once.
+            mounts: by sensor, where it sits if its frames do not say so.
         """
         self._encoders = encoders
         self._sensor_encoders = dict(sensor_encoders)
+        self._mounts = dict(mounts or {})
+        #: Frames that were encoded lately, of sensors whose encoder wants an earlier one.
+        self._history: dict[str, list[SensorFrame]] = {}
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tailwire-prepare")
         self._tokens: dict[str, SensorTokens] = {}
         self._refused: dict[str, tuple[SensorFrame, str]] = {}
@@ -105,6 +114,7 @@ class Perception:
         self._tokens.clear()
         self._rows.clear()
         self._refused.clear()
+        self._history.clear()
 
     def encode(self, frames: Sequence[SensorFrame], clock: StageClock) -> dict[str, str]:
         """Encode frames, those of one encoder as one batch.
@@ -118,8 +128,8 @@ class Perception:
         """
         dropped: dict[str, str] = {}
         with clock.stage("prepare"):
-            prepared = list(self._pool.map(self._prepare, frames))
-        batches: dict[str, list[tuple[SensorFrame, Float]]] = {}
+            prepared = list(self._pool.map(self._prepare, frames, map(self._previous, frames)))
+        batches: dict[str, list[tuple[SensorFrame, Prepared]]] = {}
         for frame, result in zip(frames, prepared, strict=True):
             if isinstance(result, SensorError):
                 dropped[frame.sensor] = str(result)
@@ -134,15 +144,60 @@ class Perception:
                 self._bad_frames[frame.sensor] += 1
         return dropped
 
-    def _prepare(self, frame: SensorFrame) -> Float | SensorError:
+    def _prepare(self, frame: SensorFrame, previous: SensorFrame | None) -> Prepared | SensorError:
         try:
             _, encoder = self.encoder_of(frame.sensor)
-            return encoder.prepare(frame)
+            return encoder.prepare(
+                self._mounted(frame), None if previous is None else self._mounted(previous)
+            )
         except SensorError as error:
             return error
 
+    def _mounted(self, frame: SensorFrame) -> SensorFrame:
+        """The frame, with what the pack says of its sensor where the frame does not."""
+        mount, own = self._mounts.get(frame.sensor), frame.geometry
+        if mount is None or (own is not None and own.intrinsic is not None):
+            return frame
+        if own is None:
+            return replace(frame, geometry=mount)
+        if mount.intrinsic is None:
+            return frame
+        lens = replace(own, intrinsic=mount.intrinsic, image_size=mount.image_size)
+        return replace(frame, geometry=lens)
+
+    def _previous(self, frame: SensorFrame) -> SensorFrame | None:
+        """The earlier frame whose age suits the sensor's encoder best, None if none does."""
+        window = self._window(frame.sensor)
+        if window is None:
+            return None
+        least, most = window
+        middle = (least + most) / 2
+        fitting: list[tuple[float, SensorFrame]] = []
+        for one in self._history.get(frame.sensor, ()):
+            age_ms = (frame.stamp_ns - one.stamp_ns) / 1e6
+            if least <= age_ms <= most:
+                fitting.append((abs(age_ms - middle), one))
+        return min(fitting, key=lambda found: found[0])[1] if fitting else None
+
+    def _window(self, sensor: str) -> tuple[int, int] | None:
+        name = self._sensor_encoders.get(sensor)
+        return None if name is None else self._encoders[name].spec.previous_ms
+
+    def _remember(self, frame: SensorFrame) -> None:
+        """Keep an encoded frame for those behind it, and none that is too old for them."""
+        if self._window(frame.sensor) is None:
+            return
+        held = self._history.get(frame.sensor, [])
+        ages_ms = [(frame.stamp_ns - one.stamp_ns) / 1e6 for one in held]
+        kept = [
+            one
+            for one, age_ms in zip(held, ages_ms, strict=True)
+            if 0 <= age_ms <= HISTORY_MS and one is not frame
+        ]
+        self._history[frame.sensor] = [*kept, frame]
+
     def _encode_batch(
-        self, name: str, batch: Sequence[tuple[SensorFrame, Float]]
+        self, name: str, batch: Sequence[tuple[SensorFrame, Prepared]]
     ) -> dict[str, str]:
         encoder = self._encoders[name]
         try:
@@ -159,6 +214,7 @@ class Perception:
             return dropped
         for (frame, _), made in zip(batch, tokens, strict=True):
             self._tokens[frame.sensor] = SensorTokens(frame, made)
+            self._remember(frame)
         return {}
 
     def has_rows(self, sensor: str, connection: Connection) -> bool:

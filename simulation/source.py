@@ -33,7 +33,7 @@ class DriveSource(Protocol):
 
     @property
     def sensors(self) -> tuple[str, ...]:
-        """Names of its cameras and LiDARs, e.g. `cam_front`."""
+        """Names of its cameras and LiDARs, e.g. `cam_front`; and `objects`, if it can give them."""
         ...
 
     @property
@@ -49,7 +49,7 @@ class DriveSource(Protocol):
         """Its frames in stamp order, sweeps too, one read a step.
 
         Args:
-            sensors: names; None takes all.
+            sensors: names; None takes all cameras and LiDARs, and no ground truth.
             on_drop: told sensor, stamp in ns and reason of a frame that cannot be read, and the
                 drive goes on; None raises instead.
 

@@ -101,7 +101,7 @@ class TestFrames:
         tokens = encoder.run(camera_frame(image))
         assert tokens.dtype == np.float32 and tokens.shape == (TOKENS, WIDTH)
         assert tokens[0, 0] == pytest.approx(wanted.mean(), abs=1e-5)
-        np.testing.assert_array_equal(encoder.prepare(camera_frame(image)), wanted)
+        np.testing.assert_array_equal(encoder.prepare(camera_frame(image))["x"], wanted)
 
     def test_a_jpeg_becomes_tokens(self) -> None:
         tokens = Encoder(CAMERA, MeanEngine(CAMERA)).run(camera_frame(jpeg()))
@@ -111,7 +111,7 @@ class TestFrames:
         points = cloud()
         encoder = Encoder(LIDAR, MeanEngine(LIDAR))
         wanted = range_image(points, 8, 64, mean=RANGE_MEAN, std=RANGE_STD)
-        np.testing.assert_array_equal(encoder.prepare(lidar_frame(points)), wanted)
+        np.testing.assert_array_equal(encoder.prepare(lidar_frame(points))["x"], wanted)
         assert encoder.run(lidar_frame(points))[0, 0] == pytest.approx(wanted.mean(), abs=1e-5)
 
     @pytest.mark.parametrize(("batch", "runs"), [(-1, [3]), (1, [1, 1, 1])])
@@ -123,7 +123,7 @@ class TestFrames:
         prepared = [encoder.prepare(camera_frame(picture(seed))) for seed in range(3)]
         tokens = encoder.encode(prepared)
         assert engine.batches == runs
-        np.testing.assert_allclose(tokens[:, 0, 0], [p.mean() for p in prepared], rtol=1e-4)
+        np.testing.assert_allclose(tokens[:, 0, 0], [p["x"].mean() for p in prepared], rtol=1e-4)
 
     def test_no_frames_give_no_tokens_and_no_run(self) -> None:
         engine = MeanEngine(CAMERA)
@@ -137,7 +137,7 @@ class TestFrames:
         with ThreadPoolExecutor(4) as pool:
             together = list(pool.map(encoder.prepare, frames * 4))
         for index, prepared in enumerate(together):
-            np.testing.assert_array_equal(prepared, alone[index % len(frames)])
+            np.testing.assert_array_equal(prepared["x"], alone[index % len(frames)]["x"])
 
     def test_closing_closes_the_engine(self) -> None:
         engine = MeanEngine(CAMERA)
@@ -196,8 +196,8 @@ class TestBadFrames:
         self, sensors: list[str], named: str
     ) -> None:
         encoder = Encoder(CAMERA, MeanEngine(CAMERA))
-        prepared = [np.zeros((3, 12, 16), np.float32) for _ in range(3)]
-        prepared[1][0, 0, 0] = np.inf
+        prepared = [{"x": np.zeros((3, 12, 16), np.float32)} for _ in range(3)]
+        prepared[1]["x"][0, 0, 0] = np.inf
         with pytest.raises(SensorError, match="not finite") as caught:
             encoder.encode(prepared, sensors)
         assert caught.value.field == named
@@ -245,6 +245,10 @@ class TestSpec:
             ({"modality": "lidar"}, "a lidar does not give"),
             ({"file": "../camera.onnx"}, "file"),
             ({"file": "a/b.onnx"}, "file"),
+            ({"file": ""}, "file is missing"),
+            ({"kind": "bev_detector"}, "bev_detector takes the input bev_grid, not image"),
+            ({"kind": "objects"}, "objects takes the input objects"),
+            ({"modality": "objects", "input": {"kind": "objects"}}, "goes with kind objects"),
             ({"licence": ""}, "licence"),
             ({"input": {"kind": "image", "height": 12, "width": 0}}, r"input\.image\.width"),
             ({"input": {"kind": "image", "height": 12, "widht": 16}}, r"input\.image\.widht"),

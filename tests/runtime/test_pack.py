@@ -16,7 +16,13 @@ from safetensors.numpy import save_file
 from tailwire.runtime.errors import PackError
 from tailwire.runtime.files import sha256_of
 from tailwire.runtime.model_config import LanguageModelConfig
-from tailwire.runtime.pack import Pack, PromptSpec, check_base_model, load_pack
+from tailwire.runtime.pack import (
+    Pack,
+    PromptSpec,
+    check_base_model,
+    load_pack,
+    read_manifest,
+)
 
 from ..fakes import SPECS, connection_spec, connection_weights, manifest_for
 
@@ -344,3 +350,69 @@ def test_another_base_model_is_refused_by_its_first_difference(
 def test_prompts_take_any_text_as_the_question() -> None:
     prompt = PromptSpec(template="Q: {question} A:")
     assert prompt.render("{question} {0} %s {x}") == "Q: {question} {0} %s {x} A:"
+
+
+MOUNT: dict[str, Any] = {
+    "translation": [1.5, 0.2, 1.6],
+    "rotation": [0.5, -0.5, 0.5, -0.5],
+    "intrinsic": [[20, 0, 16], [0, 20, 9], [0, 0, 1]],
+    "image_size": [32, 18],
+}
+
+
+def test_a_mount_is_a_geometry_without_a_pose(pack: PackFolder) -> None:
+    pack.manifest["sensors"][0]["mount"] = MOUNT
+    pack.write_manifest()
+    mounts = pack.load().manifest.mounts
+    assert list(mounts) == ["cam_front"]
+    geometry = mounts["cam_front"]
+    # The camera's z (forward) is the vehicle's x, and its x is -y.
+    np.testing.assert_allclose(
+        geometry.ego_from_sensor,
+        [[0, 0, 1, 1.5], [-1, 0, 0, 0.2], [0, -1, 0, 1.6], [0, 0, 0, 1]],
+        atol=1e-12,
+    )
+    assert geometry.intrinsic is not None
+    np.testing.assert_array_equal(geometry.intrinsic, MOUNT["intrinsic"])
+    assert geometry.image_size == (32, 18)
+    assert geometry.global_from_ego is None
+
+
+def test_mounts_are_turned_as_scipys_rotations_are(pack: PackFolder) -> None:
+    rotation = pytest.importorskip("scipy.spatial.transform").Rotation
+    wxyz = [0.3, -0.5, 0.7, 0.41]
+    pack.manifest["sensors"][0]["mount"] = {"translation": [0, 0, 0], "rotation": wxyz}
+    pack.write_manifest()
+    found = pack.load().manifest.mounts["cam_front"].ego_from_sensor[:3, :3]
+    w, x, y, z = wxyz
+    np.testing.assert_allclose(found, rotation.from_quat([x, y, z, w]).as_matrix(), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"rotation": [0, 0, 0, 0]}, "quaternion"),
+        ({"intrinsic": [[0, 0, 0]] * 3}, "intrinsic"),
+        ({"image_size": [0, 18]}, "image_size"),
+        ({"translation": [0, 0, float("nan")]}, "translation"),
+        ({"angle": 3}, "angle"),
+    ],
+)
+def test_a_mount_that_is_none_is_refused(
+    pack: PackFolder, change: dict[str, Any], problem: str
+) -> None:
+    pack.manifest["sensors"][0]["mount"] = MOUNT | change
+    pack.write_manifest()
+    pack.refused("sensors.0.mount", problem)
+
+
+def test_objects_need_no_file(pack: PackFolder) -> None:
+    """A pack may take the boxes of a detector, of which it has no weights."""
+    spec = {"modality": "objects", "kind": "objects", "input": {"kind": "objects"}}
+    spec |= {"tokens": 4, "width": 64, "licence": "none", "source": "any detector"}
+    pack.manifest["encoders"]["objects"] = spec
+    pack.manifest["sensors"].append({"name": "objects", "encoder": "objects"})
+    # The connection has no weights of it yet, and that is all that is amiss.
+    pack.write_manifest()
+    pack.refused("objects")
+    assert read_manifest(pack.folder).sensor_encoders["objects"] == "objects"
