@@ -16,7 +16,7 @@ from .export import recipes
 from .runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from .runtime.config import CONDITIONED_STARTER_PACK, STARTER_PACK, RuntimeConfig
 from .runtime.connections import Connection, ConnectionSpec
-from .runtime.encoders import CameraInput, Encoder, EncoderSpec, LidarInput
+from .runtime.encoders import CameraInput, Encoder, EncoderSpec, LidarInput, ObjectsInput
 from .runtime.engine import Engine, EngineLoader
 from .runtime.engine_key import EngineKey, machine_identity
 from .runtime.engine_store import EngineStore
@@ -111,7 +111,12 @@ class Assembly:
             parts = RuntimeParts(
                 model=model,
                 pack=pack.manifest,
-                perception=Perception(encoders, pack.manifest.sensor_encoders, config.threads),
+                perception=Perception(
+                    encoders,
+                    pack.manifest.sensor_encoders,
+                    config.threads,
+                    pack.manifest.mounts,
+                ),
                 connection=self._connection(pack, model.config),
                 policy=FixedPolicy(),
                 encoder_flops=flops,
@@ -219,6 +224,8 @@ class Assembly:
         return load_pack(self._store.get(key, build, progress=self._progress))
 
     def _encoder(self, pack: Pack, spec: EncoderSpec) -> tuple[Encoder, int]:
+        if isinstance(spec.input, ObjectsInput):
+            return Encoder(spec, None), 0
         file = pack.manifest.files[spec.file]
         if file.registry is None:
             weights = inside(pack.folder, spec.file, error=PackError)
