@@ -6,7 +6,7 @@ The one module that knows all rooms; builds what the cache lacks and says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,14 @@ from .export import recipes
 from .runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from .runtime.config import CONDITIONED_STARTER_PACK, STARTER_PACK, RuntimeConfig
 from .runtime.connections import Connection, ConnectionSpec
-from .runtime.encoders import CameraInput, Encoder, EncoderSpec, LidarInput, ObjectsInput
+from .runtime.encoders import (
+    BevInput,
+    CameraInput,
+    Encoder,
+    EncoderSpec,
+    LidarInput,
+    ObjectsInput,
+)
 from .runtime.engine import Engine, EngineLoader
 from .runtime.engine_key import EngineKey, machine_identity
 from .runtime.engine_store import EngineStore
@@ -25,7 +32,7 @@ from .runtime.files import cache_dir, inside
 from .runtime.language_model import LanguageModel
 from .runtime.model_config import LanguageModelConfig, Precision
 from .runtime.model_registry import ModelRegistry
-from .runtime.pack import Pack, check_base_model, load_pack, read_weights
+from .runtime.pack import Pack, check_base_model, load_pack, read_encoder_weights, read_weights
 from .runtime.parts import RuntimeParts
 from .runtime.perception import Perception
 from .runtime.runtime import Runtime
@@ -226,21 +233,12 @@ class Assembly:
     def _encoder(self, pack: Pack, spec: EncoderSpec) -> tuple[Encoder, int]:
         if isinstance(spec.input, ObjectsInput):
             return Encoder(spec, None), 0
-        file = pack.manifest.files[spec.file]
-        if file.registry is None:
-            weights = inside(pack.folder, spec.file, error=PackError)
-        else:
-            weights = self._model_path(file.registry)
-            found = self._registry.sha256(file.registry)
-            if found != file.sha256:
-                raise PackError(
-                    f"sha256 of '{file.registry}' is {found}, the pack asks for {file.sha256}",
-                    field=f"{pack.label}: files.{spec.file}",
-                    remedy="use the registry entry that the pack was made with",
-                )
+        # In the order of `EncoderSpec.files`: the weights, then those of the backbone.
+        files = [self._pack_file(pack, name) for name in spec.files]
+        hashes = [pack.manifest.files[name].sha256 for name in spec.files]
         folder = self._store.get(
-            self._key(file.sha256, _encoder_recipe(spec), "fp32"),
-            lambda target: _build_encoder(spec, weights, target, self._progress),
+            self._key(hashes[0], _encoder_recipe(spec, hashes[1:]), "fp32"),
+            lambda target: _build_encoder(spec, files, target, self._progress),
             progress=self._progress,
         )
         try:
@@ -253,6 +251,21 @@ class Assembly:
             ) from error
         engine = self._load(folder / "encoder.onnx", threads=self._config.threads)
         return Encoder(spec, engine), flops
+
+    def _pack_file(self, pack: Pack, name: str) -> Path:
+        """Where a file of the pack lies; one from the registry is fetched and its hash compared."""
+        file = pack.manifest.files[name]
+        if file.registry is None:
+            return inside(pack.folder, name, error=PackError)
+        path = self._model_path(file.registry)
+        found = self._registry.sha256(file.registry)
+        if found != file.sha256:
+            raise PackError(
+                f"sha256 of '{file.registry}' is {found}, the pack asks for {file.sha256}",
+                field=f"{pack.label}: files.{name}",
+                remedy="use the registry entry that the pack was made with",
+            )
+        return path
 
     def _connection(self, pack: Pack, config: LanguageModelConfig) -> Connection:
         spec = pack.manifest.connection
@@ -276,34 +289,54 @@ def _starter_connection(pack: str, config: LanguageModelConfig) -> ConnectionSpe
     return ConnectionSpec(kind="conditioned", tail_blocks=min(10, config.num_blocks))
 
 
-def _encoder_recipe(spec: EncoderSpec) -> str:
+def _encoder_recipe(spec: EncoderSpec, backbones: Sequence[str] = ()) -> str:
+    """All that shapes the graph beside the weights of `spec.file`."""
     shape = "x".join(map(str, spec.input.shape))
-    return f"{spec.kind}-1-{shape}-{spec.tokens}"
+    recipe = f"{spec.kind}-{recipes.ENCODERS}-{shape}-{spec.tokens}"
+    if isinstance(spec.input, BevInput):
+        recipe += f"-{spec.input.range_m}m-{spec.input.cell_m}m"
+    return " ".join([recipe, *backbones])
 
 
-def _build_encoder(spec: EncoderSpec, weights: Path, folder: Path, progress: Progress) -> None:
+def _build_encoder(
+    spec: EncoderSpec, files: Sequence[Path], folder: Path, progress: Progress
+) -> None:
+    from .export.detectors import build_bev_detector, build_camera_detector
     from .export.efficientnet_lite import build_camera_encoder
     from .export.range_encoder import build_lidar_encoder
     from .export.torch_checkpoint import read_state_dict
 
     progress(f"building the {spec.modality} encoder")
     target = folder / "encoder.onnx"
-    if spec.kind == "efficientnet_lite0" and isinstance(spec.input, CameraInput):
+    weights, given = files[0], spec.input
+    if spec.kind == "efficientnet_lite0" and isinstance(given, CameraInput):
         macs = build_camera_encoder(
-            read_state_dict(weights),
+            read_state_dict(weights), target, given.height, given.width, spec.tokens
+        )
+    elif spec.kind == "range_encoder" and isinstance(given, LidarInput):
+        macs = build_lidar_encoder(read_weights(weights), target, given.height, given.width)
+    elif spec.kind == "camera_detector" and isinstance(given, CameraInput):
+        macs = build_camera_detector(
+            read_state_dict(files[1]),
+            read_encoder_weights(weights),
             target,
-            spec.input.height,
-            spec.input.width,
+            given.height,
+            given.width,
             spec.tokens,
         )
-    elif spec.kind == "range_encoder" and isinstance(spec.input, LidarInput):
-        macs = build_lidar_encoder(
-            read_weights(weights), target, spec.input.height, spec.input.width
+    elif spec.kind == "bev_detector" and isinstance(given, BevInput):
+        macs = build_bev_detector(
+            read_encoder_weights(weights),
+            target,
+            given.shape[-1],
+            given.range_m,
+            given.cell_m,
+            spec.tokens,
         )
     else:
         raise PackError(
             f"there is no builder for encoders of kind '{spec.kind}'",
             field=f"encoders.{spec.modality}.kind",
-            remedy="use efficientnet_lite0 or range_encoder",
+            remedy="use efficientnet_lite0, range_encoder, camera_detector or bev_detector",
         )
     (folder / _COST_FILE).write_text(json.dumps({"flops": 2 * macs}), encoding="utf-8")

@@ -13,6 +13,9 @@ LANGUAGE_MODEL = "llm-cpu-4"
 #: next deeper boundary.
 DEFAULT_DEPTHS = (4, 6, 10, 13, 16, 22)
 
+#: Of the builders of encoders: `efficientnet_lite`, `range_encoder`, `detectors`.
+ENCODERS = "1"
+
 #: Of `connection_graphs.build_connection`.
 CONNECTION = "connection-1"
 
