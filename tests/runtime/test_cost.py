@@ -50,8 +50,14 @@ def cost_of(model: LanguageModel) -> LanguageModelCost:
     return LanguageModelCost(model.config, model.manifest.precision)
 
 
-def shapes(config: LanguageModelConfig, tokens: int, questions: int, past: int) -> dict[str, Any]:
-    """Shapes of all inputs that any stage may have."""
+def shapes(
+    config: LanguageModelConfig,
+    tokens: int,
+    questions: int,
+    past: int,
+    lora: tuple[int, int] = (0, 0),
+) -> dict[str, Any]:
+    """Shapes of all inputs that any stage may have; `lora`: its rank, in how many last blocks."""
     heads = config.num_heads if config.position == "alibi" else 1
     found: dict[str, Any] = {
         "embedding": (1, tokens, config.embedding_size),
@@ -67,6 +73,10 @@ def shapes(config: LanguageModelConfig, tokens: int, questions: int, past: int) 
     for block in range(config.num_blocks):
         found |= {f"past_key_{block}": cache, f"past_value_{block}": cache}
         found[f"bias_{block}"] = (1, heads, tokens, past + tokens)
+        rank, blocks = lora
+        ranks = 2 * rank if block >= config.num_blocks - blocks else 0
+        found[f"lora_a_{block}"] = (config.hidden_size, ranks)
+        found[f"lora_b_{block}"] = (ranks, config.qkv_size)
     return found
 
 
@@ -108,6 +118,27 @@ def test_decoding_and_logits(tiny: TinyModels, family: str, precision: Precision
         logits = graph_macs(folder / model.manifest.logits_file, shapes(config, 1, rows, 0))
         assert cost.logits(rows) == 2 * logits
     assert cost.logits(2, 7) == 2 * 2 * 7 * config.embedding_size
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 6])
+def test_loras(tiny: TinyModels, family: str, precision: Precision, depth: int) -> None:
+    model, folder = tiny.model(family, precision), tiny.engines(family, precision)
+    cost, config, rank = cost_of(model), model.config, 5
+    boundary, lengths = model.boundary(depth), [5, 17, 9]
+    given = shapes(config, sum(lengths), len(lengths), 7, (rank, depth))
+    tail = [folder / group.file for group, _ in model.groups if group.start >= boundary]
+    counted = 2 * sum(graph_macs(path, given) for path in tail)
+    # Projections of the first tail block come from the head where the tail begins at a cut.
+    blocks = depth - (boundary == config.num_blocks - depth)
+    assert cost.tail(lengths, boundary, 7) + cost.lora(sum(lengths), rank, blocks) == counted
+    # A decoded token passes all blocks.
+    every = [
+        folder / file for file in (model.manifest.embed_file, *(g.file for g, _ in model.groups))
+    ]
+    step = 2 * sum(graph_macs(path, shapes(config, 1, 1, 7, (rank, depth))) for path in every)
+    assert cost.decode_step(1, 8, config.num_blocks, 0) + cost.lora(1, rank, depth) == step
 
 
 def test_outlier_channels_of_a_real_model_are_below_two_percent(smollm2: SmolLm2) -> None:
@@ -192,16 +223,17 @@ def test_conditioned_connections(
 class CountedRuntime:
     """A runtime all of whose engines are counted on their graphs."""
 
-    def __init__(self, tiny: TinyModels, folder: Path, kind: str, precision: Precision) -> None:
+    def __init__(
+        self, tiny: TinyModels, folder: Path, kind: str, precision: Precision, lora_rank: int = 0
+    ) -> None:
         tiny.model("llama", precision)
         self.counter = Counter()
         engines = tiny.engines("llama", precision)
         model = LanguageModel(engines, self.counter.load, threads=1)
-        self.fake = fake_runtime(
-            model, folder, connection_spec(kind), load_engine=self.counter.load
-        )
+        spec = connection_spec(kind, lora_rank=lora_rank)
+        self.fake = fake_runtime(model, folder, spec, load_engine=self.counter.load)
         self.runtime = self.fake.runtime
-        self._numpy = ConnectionCost(connection_spec(kind), model.config)
+        self._numpy = ConnectionCost(spec, model.config)
 
     def expected(self, ran: Sequence[str], rows: int) -> int:
         """Counted operations, with those that are numpy's and the fake encoders'.
@@ -221,10 +253,11 @@ class CountedRuntime:
 
 @pytest.mark.parametrize("kind", ["plain", "conditioned"])
 @pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("lora_rank", [0, 3])
 def test_answers_carry_the_counted_operations(
-    tiny: TinyModels, tmp_path: Path, kind: str, precision: Precision
+    tiny: TinyModels, tmp_path: Path, kind: str, precision: Precision, lora_rank: int
 ) -> None:
-    counted = CountedRuntime(tiny, tmp_path, kind, precision)
+    counted = CountedRuntime(tiny, tmp_path, kind, precision, lora_rank)
     rt, counter = counted.runtime, counted.counter
     for question in (*QUESTIONS, *((f"{text} " * 4, COUNTS) for text, _ in QUESTIONS)):
         rt.watch(*question)
@@ -250,14 +283,18 @@ def test_answers_carry_the_counted_operations(
 
 
 @pytest.mark.parametrize("kind", ["plain", "conditioned"])
+@pytest.mark.parametrize("lora_rank", [0, 3])
 def test_asking_counts_the_head_and_every_token(
-    tiny: TinyModels, tmp_path: Path, kind: str
+    tiny: TinyModels, tmp_path: Path, kind: str, lora_rank: int
 ) -> None:
-    counted = CountedRuntime(tiny, tmp_path, kind, "fp32")
+    counted = CountedRuntime(tiny, tmp_path, kind, "fp32", lora_rank)
     rt, counter = counted.runtime, counted.counter
     rows = _scored_rows(counted)
     asked = rt.ask(frames(), *QUESTIONS[2])
     expected = counted.expected(SENSORS, sum(rows))
+    # Where the tail begins at a cut, numpy computes the LoRA of its first block.
+    prompt = rt.model.tokenizer.encode(f"{QUESTIONS[2][0]} Answer:").ids
+    expected += cost_of(rt.model).lora(len(prompt), lora_rank, 1)
     assert asked.flops == expected
     assert "embed.onnx" in counter.files
     for depth in (1, 4):
@@ -265,7 +302,9 @@ def test_asking_counts_the_head_and_every_token(
         counter.start()
         *_, answer = rt.stream((), Question("What is it?", max_new_tokens=7))
         assert isinstance(answer, Answer)
-        assert answer.flops == counted.expected([], 0)
+        prompt = rt.model.tokenizer.encode("What is it? Answer:").ids
+        kept = cost_of(rt.model).lora(len(prompt), lora_rank, int(depth == 4))
+        assert answer.flops == counted.expected([], 0) + kept
         assert counter.files.count("logits.onnx") <= 7
     rt.close()
 

@@ -30,6 +30,7 @@ from tailwire.runtime.model_config import Precision
 from tailwire.runtime.native_decode import INDEX_NAME, WEIGHTS_NAME, NativeDecoder, open_decoder
 from tailwire.runtime.text_cache import TextCache
 
+from ..loras import random_lora
 from ..tiny_models import DEPTHS, VOCABULARY
 
 if TYPE_CHECKING:
@@ -167,6 +168,28 @@ def test_states_and_logits_equal_float32_engines(
         state, expected_state = cache.extend(token), expected.extend(token)
         assert_close(state, expected_state)
         assert_close(model.logits(state), reference.logits(expected_state))
+
+
+@needs_compiler
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("blocks", "rank"), [((4, 5), 8), ((0, 2, 5), 3), ((5,), 600)])
+def test_a_lora_is_added_as_engines_add_it(
+    tiny: TinyModels,
+    references: References,
+    family: str,
+    precision: Precision,
+    blocks: tuple[int, ...],
+    rank: int,
+) -> None:
+    model, reference = tiny.model(family, precision), references.model(family, precision)
+    lora = random_lora(reference.config, blocks, rank)
+    prefix = random_prefix(model, (3, 5), rows=9)
+    result = reference.tail([reference.encode(random_ids(13), [6])], prefix, 6, lora)
+    cache, expected = (TextCache(m, result, 0, room=9) for m in (model, reference))
+    assert cache._native is not None
+    for token in random_ids(9):
+        assert_close(cache.extend(token), expected.extend(token))
 
 
 @needs_compiler
