@@ -111,12 +111,15 @@ def object_tokens(objects: NDArray[np.float32], tokens: int) -> Float:
             finite.
     """
     _check(objects, tokens)
-    distance = np.hypot(objects[:, 2], objects[:, 3])
-    order = np.lexsort((*objects.T, distance))[:tokens]
-    found = objects[order]
+    found = objects[nearest_first(objects)[:tokens]]
     result = np.zeros((tokens, TOKEN_WIDTH), np.float32)
     result[: len(found)] = rows_of(_parts_of(found))
     return result
+
+
+def nearest_first(objects: NDArray[np.float32]) -> NDArray[np.intp]:
+    """The order of objects in their tokens: by distance, ties by what they are."""
+    return np.lexsort((*objects.T, np.hypot(objects[:, 2], objects[:, 3])))
 
 
 def rows_of(parts: ObjectParts) -> Float:

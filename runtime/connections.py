@@ -230,14 +230,21 @@ class Connection:
         Args:
             sensor: name of the sensor; has a learned offset per token.
             modality: name of its modality.
-            tokens: `[tokens, width]` of the encoder.
+            tokens: `[tokens, width]` of the encoder; a row of zeros is no token (detectors fill up
+                with them) and makes no row.
         """
         weights = self.weights
-        x = tokens + weights[f"sensor.{sensor}"]
+        there = tokens.any(axis=1)
+        x = (tokens + weights[f"sensor.{sensor}"])[there]
         if self.spec.kind == "conditioned":
             rows = x @ weights[f"{modality}.in.w"] + weights[f"{modality}.in.b"]
             rows = rows.astype(np.float32, copy=False)
             return SensorRows(modality, rows, rows)
+        if not len(x):
+            config = self._config
+            shape = (self.spec.blocks_out, config.num_kv_heads, 0, config.head_dim)
+            nothing = np.zeros(shape, np.float32)
+            return SensorRows(modality, nothing, nothing)
         inputs: dict[str, NDArray[np.generic]] = {"tokens": x}
         for side in ("key", "value"):
             for part in ("w1", "b1", "w2", "b2"):

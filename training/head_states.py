@@ -11,14 +11,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from ..runtime.adaptation.samples import HeadTexts
-from ..runtime.errors import ConfigError
+from ..runtime.errors import CacheError, ConfigError
 from ..runtime.files import open_atomic
 from ..runtime.language_model import LanguageModel
 from ..runtime.packing import pack_lengths, packed_bias
 from ..runtime.passes import split_passes
+
+#: Texts of one file of the cache.
+_TEXTS_PER_FILE = 2000
 
 #: A text's tokens.
 TokenIds = tuple[int, ...]
@@ -31,7 +36,9 @@ def head_texts(
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> HeadTexts:
-    """States that enter the tail, from the file that holds them or computed now.
+    """States that enter the tail: those that files hold already, and the others computed now.
+
+    What is computed is written every few thousand texts, so that an interruption costs little.
 
     Args:
         model: whose head runs.
@@ -42,6 +49,7 @@ def head_texts(
 
     Raises:
         ConfigError: there is no text, or the depth is no cut of the model.
+        CacheError: a file of the cache cannot be read.
     """
     boundary = model.config.num_blocks - tail_blocks
     if model.boundary(tail_blocks) != boundary:
@@ -52,21 +60,64 @@ def head_texts(
         )
     if not texts:
         raise ConfigError("there is no question", field="questions", remedy="give some")
-    path = folder / f"heads-{_key(model, texts, boundary)}.safetensors"
-    if path.is_file():
-        kept = load_file(path)
-        return HeadTexts(kept["states"], kept["offsets"])
-    offsets = np.concatenate([[0], np.cumsum([len(text) for text in texts])])
-    states = np.empty((int(offsets[-1]), model.config.hidden_size), np.float16)
-    for part in split_passes([len(text) for text in texts]):
-        made = encode_packed(model, texts[part], boundary)
-        states[offsets[part.start] : offsets[part.stop]] = made
-        if progress is not None:
-            progress(part.stop, len(texts))
-    folder.mkdir(parents=True, exist_ok=True)
-    with open_atomic(path) as file:
-        file.write(save({"states": states, "offsets": offsets}))
-    return HeadTexts(states, offsets)
+    store = _Store(folder, _identity(model, boundary))
+    keys = [_key(text) for text in texts]
+    missing = [place for place, key in enumerate(keys) if key not in store]
+    for first in range(0, len(missing), _TEXTS_PER_FILE):
+        part = missing[first : first + _TEXTS_PER_FILE]
+        done = len(texts) - len(missing) + first
+        made: list[NDArray[np.float16]] = []
+        for batch in split_passes([len(texts[place]) for place in part]):
+            chosen = [texts[place] for place in part[batch]]
+            states = encode_packed(model, chosen, boundary).astype(np.float16)
+            made += np.split(states, np.cumsum([len(text) for text in chosen])[:-1])
+            if progress is not None:
+                progress(done + batch.stop, len(texts))
+        store.add([keys[place] for place in part], made)
+    return store.texts(keys)
+
+
+class _Store:
+    """Files of head states of one model and cut; each holds some texts."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self._folder, self._identity = folder, identity
+        self._held: dict[str, NDArray[np.float16]] = {}
+        for path in sorted(folder.glob(f"heads-{identity}-*.safetensors")):
+            try:
+                kept = load_file(path)
+                offsets, keys = kept["offsets"], kept["keys"]
+            except (OSError, SafetensorError, KeyError) as error:
+                raise CacheError(
+                    f"the head states cannot be read: {error}",
+                    field=str(path),
+                    remedy="remove the file; its texts are then computed again",
+                ) from error
+            for number, key in enumerate(keys):
+                states = kept["states"][offsets[number] : offsets[number + 1]]
+                self._held[key.tobytes().hex()] = states
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._held
+
+    def add(self, keys: Sequence[str], states: Sequence[NDArray[np.float16]]) -> None:
+        """Write another file."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
+        content = {
+            "keys": np.frombuffer(bytes.fromhex("".join(keys)), np.uint8).reshape(len(keys), -1),
+            "offsets": np.concatenate([[0], np.cumsum([len(one) for one in states])]),
+            "states": np.concatenate(states),
+        }
+        with open_atomic(self._folder / f"heads-{self._identity}-{name}.safetensors") as file:
+            file.write(save(content))
+        self._held.update(zip(keys, states, strict=True))
+
+    def texts(self, keys: Sequence[str]) -> HeadTexts:
+        """The states of these texts, in one array."""
+        states = [self._held[key] for key in keys]
+        offsets = np.concatenate([[0], np.cumsum([len(one) for one in states])])
+        return HeadTexts(np.concatenate(states), offsets)
 
 
 def encode_packed(model: LanguageModel, texts: Sequence[TokenIds], boundary: int) -> np.ndarray:
@@ -94,9 +145,11 @@ def encode_packed(model: LanguageModel, texts: Sequence[TokenIds], boundary: int
     return residual[0]
 
 
-def _key(model: LanguageModel, texts: Sequence[TokenIds], boundary: int) -> str:
+def _identity(model: LanguageModel, boundary: int) -> str:
     manifest = model.manifest
-    found = hashlib.sha256(f"{manifest.content_hash} {manifest.precision} {boundary}".encode())
-    for text in texts:
-        found.update(np.asarray(text, np.int32).tobytes() + b"|")
-    return found.hexdigest()[:24]
+    text = f"{manifest.content_hash} {manifest.precision} {boundary}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _key(text: TokenIds) -> str:
+    return hashlib.sha256(np.asarray(text, np.int32).tobytes()).hexdigest()[:32]

@@ -9,9 +9,8 @@ from pathlib import Path
 from ..runtime.errors import ConfigError
 from ..simulation.nuscenes import NuScenes
 from ..simulation.nuscenes.records import SampleData
+from ..simulation.questions.conditions import CONDITIONS, check_conditions, condition_of
 from ..simulation.questions.generate import split_of_scenes
-
-CONDITIONS = ("day", "night", "rain", "fog")
 
 
 @dataclass(frozen=True)
@@ -33,12 +32,6 @@ class TrainingMoment:
     condition: str
 
 
-def condition_of(description: str) -> str:
-    """The condition that a description of nuScenes names; `day` where it names none."""
-    words = description.lower().replace(",", " ").split()
-    return next((name for name in CONDITIONS[1:] if name in words), CONDITIONS[0])
-
-
 def moments_of(
     dataroots: Sequence[Path], conditions: Sequence[str] = CONDITIONS
 ) -> list[TrainingMoment]:
@@ -52,13 +45,7 @@ def moments_of(
         DataError: a data set cannot be read.
         ConfigError: a condition is unknown, or no keyframe is left.
     """
-    unknown = [name for name in conditions if name not in CONDITIONS]
-    if unknown:
-        raise ConfigError(
-            f"there is no condition '{unknown[0]}'",
-            field="conditions",
-            remedy=f"use {', '.join(CONDITIONS)}",
-        )
+    check_conditions(conditions)
     found: list[TrainingMoment] = []
     for root in dataroots:
         data = NuScenes.open(root)

@@ -103,8 +103,8 @@ class ConnectionModel(nn.Module):
             lengths: int64 `[batch]`.
 
         Returns:
-            The prefix, and for the conditioned kind the summary `[batch, width]`, which training
-            may supervise too.
+            The prefix, and for the conditioned kind what its keys and values are made of,
+            `[batch, 1 + tokens, width]`, the summary first; training may supervise it too.
         """
         if self.spec.kind == "plain":
             return self._plain(tokens), None
@@ -163,7 +163,7 @@ class ConnectionModel(nn.Module):
         x = self._layer_norm(x[:, :kept], "final.norm")
         gate = torch.cat(gates, 1)[None, :, None, :, None]
         keys, values = (gate * self._blocks(self._linear(x, side)) for side in ("key", "value"))
-        return Prefix(keys, values, there), x[:, 0]
+        return Prefix(keys, values, there), x
 
     def _question(self, states: Tensor) -> Tensor:
         scale = torch.sqrt((states * states).mean(-1, keepdim=True) + _EPSILON)

@@ -88,6 +88,12 @@ def _path_to(node: TrieNode, answer: str) -> list[int] | None:
     return None
 
 
+#: Roles that objects can have in a question: of its first and second selection, and anchors.
+ROLES = 3
+#: Bytes of a set of objects, one bit each.
+ROW_BYTES = 16
+
+
 @dataclass(frozen=True)
 class Samples:
     """Decisions to learn, as columns.
@@ -98,6 +104,9 @@ class Samples:
         allowed: int32 `[n]`, of `choices`.
         target: int32 `[n]`, index into the allowed tokens.
         group: int32 `[n]`, kind of the question, for reports.
+        certain: uint8 `[n, 3, 16]`, bits of the objects that have each role; None where nobody
+            knows.
+        possible: likewise, of those that might have it.
     """
 
     moment: NDArray[np.int32]
@@ -105,18 +114,19 @@ class Samples:
     allowed: NDArray[np.int32]
     target: NDArray[np.int32]
     group: NDArray[np.int32]
+    certain: NDArray[np.uint8] | None = None
+    possible: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.moment)
 
     def take(self, rows: NDArray[np.integer] | slice) -> Samples:
         """Some of them."""
+        columns = (self.moment, self.text, self.allowed, self.target, self.group)
+        bits = (self.certain, self.possible)
         return Samples(
-            self.moment[rows],
-            self.text[rows],
-            self.allowed[rows],
-            self.target[rows],
-            self.group[rows],
+            *(column[rows] for column in columns),
+            *(None if one is None else one[rows] for one in bits),
         )
 
 
@@ -131,6 +141,8 @@ class TrainingData:
         train: to learn from.
         held_out: of other scenes; decides which weights are kept.
         groups: names of the kinds of questions.
+        matches: by sensor int16 `[moments, tokens]`, the object that a token stands for, -1 for
+            none; None where nobody knows.
     """
 
     tokens: Mapping[str, NDArray[np.floating]]
@@ -139,3 +151,4 @@ class TrainingData:
     train: Samples
     held_out: Samples
     groups: Sequence[str]
+    matches: Mapping[str, NDArray[np.int16]] | None = None

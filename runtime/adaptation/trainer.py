@@ -22,8 +22,14 @@ from torch.nn import functional
 
 from ..errors import ConfigError, TailwireError
 from .connection_model import ConnectionModel, SensorTokens
-from .samples import Samples, TrainingData
+from .samples import ROLES, Samples, TrainingData
 from .tail_model import TailModel
+
+#: Few rows are meant by a question; these count more.
+_ROW_BALANCE = 3.0
+_ROWS_PER_QUESTION = 8.0
+#: Batches whose samples are sorted by size, so that little is padded.
+_SORTED_BATCHES = 40
 
 
 class TrainingError(TailwireError):
@@ -41,6 +47,7 @@ class TrainingConfig(BaseModel):
         summary_steps: steps at the start in which only the summary row is supervised, by a linear
             layer of its own: cheap, as the tail does not run.
         summary_weight: of that loss later on, beside the one through the tail.
+        row_weight: of the loss on which objects a question is about, where the data knows.
         weight_decay: of AdamW, on matrices.
         clip: largest norm of the gradient.
         subsets: sets of sensors that batches are made with, drawn evenly; empty for all sensors.
@@ -59,6 +66,7 @@ class TrainingConfig(BaseModel):
     warmup: int = Field(default=100, ge=0)
     summary_steps: int = Field(default=0, ge=0)
     summary_weight: float = Field(default=0.3, ge=0)
+    row_weight: float = Field(default=1.0, ge=0)
     weight_decay: float = Field(default=0.01, ge=0)
     clip: float = Field(default=1.0, gt=0)
     subsets: tuple[tuple[str, ...], ...] = ()
@@ -152,17 +160,20 @@ class Trainer:
         torch.manual_seed(config.seed)
         # Each set of allowed tokens has its own part of one matrix; it is thrown away afterwards.
         self._summary = nn.Parameter(torch.zeros(len(data.choices), width, largest))
+        self._roles = nn.Parameter(torch.zeros(width + 1, ROLES))
         groups = [
             {
                 "params": [p for p in self._parameters if p.ndim > 1],
                 "weight_decay": config.weight_decay,
             },
             {"params": [p for p in self._parameters if p.ndim == 1], "weight_decay": 0.0},
-            {"params": [self._summary], "weight_decay": 0.0},
+            {"params": [self._summary, self._roles], "weight_decay": 0.0},
         ]
         self._optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
         self.history = History()
         self.step = 0
+        self._held_order: tuple[int, NDArray[np.int64]] | None = None
+        self._size: NDArray[np.int64] | None = None
         self.best: tuple[float, dict[str, NDArray[np.float32]]] | None = None
         if checkpoint is not None and checkpoint.is_file():
             self._resume(checkpoint)
@@ -213,7 +224,7 @@ class Trainer:
     def logits(
         self, samples: Samples, sensors: Sequence[str], *, low_rank: bool = True
     ) -> tuple[Tensor, Tensor | None]:
-        """States behind the texts `[n, hidden_size]`, and the summaries `[n, width]`."""
+        """States behind the texts `[n, hidden_size]`, and the connection's rows."""
         return self._forward(samples, sensors, through_tail=True, low_rank=low_rank)
 
     @torch.no_grad()
@@ -245,44 +256,64 @@ class Trainer:
     def _take_step(self) -> tuple[float, float]:
         config = self.config
         rng = np.random.default_rng([config.seed, self.step])
-        samples = self._draw(rng)
+        samples = self._draw()
         sensors = self._sensors(rng)
         for group in self._optimizer.param_groups:
             group["lr"] = config.learning_rate * self._schedule()
         through_tail = self.step >= config.summary_steps
-        final, summary = self._forward(samples, sensors, through_tail=through_tail)
-        loss, accuracy = self._loss(samples, final, summary)
+        final, rows = self._forward(samples, sensors, through_tail=through_tail)
+        loss, accuracy = self._loss(samples, final, None if rows is None else rows[:, 0])
+        if rows is not None and config.row_weight:
+            loss = loss + config.row_weight * self._row_loss(samples, sensors, rows[:, 1:])
         if not torch.isfinite(loss):
             self._diverged(float(loss.detach()))
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_([*self._parameters, self._summary], config.clip)
+        norm = nn.utils.clip_grad_norm_(
+            [*self._parameters, self._summary, self._roles], config.clip
+        )
         if not torch.isfinite(norm):
             self._diverged(float(norm))
         self._optimizer.step()
         self.step += 1
         return float(loss.detach()), accuracy
 
-    def _draw(self, rng: np.random.Generator) -> Samples:
+    def _draw(self) -> Samples:
         """A batch: passes through the data, each in an order of its own."""
-        count, batch = len(self.data.train), self.config.batch
-        first = self.step * batch
-        rows = np.empty(batch, np.int64)
-        filled = 0
-        while filled < batch:
-            epoch, place = divmod(first + filled, count)
-            take = min(batch - filled, count - place)
-            rows[filled : filled + take] = self._order(epoch)[place : place + take]
-            filled += take
-        return self.data.train.take(rows)
+        per_epoch = max(1, len(self.data.train) // self.config.batch)
+        epoch, place = divmod(self.step, per_epoch)
+        batch = self.config.batch
+        return self.data.train.take(self._order(epoch)[place * batch : (place + 1) * batch])
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
-        held = getattr(self, "_held_order", None)
-        if held is None or held[0] != epoch:
+        """Samples of similar size beside each other within a batch, batches in any order."""
+        if self._held_order is None or self._held_order[0] != epoch:
             rng = np.random.default_rng([self.config.seed, 1_000_003, epoch])
-            held = (epoch, rng.permutation(len(self.data.train)))
-            self._held_order = held
-        return held[1]
+            order = rng.permutation(len(self.data.train))
+            batch = self.config.batch
+            window = batch * _SORTED_BATCHES
+            size = self._sizes()
+            batches = []
+            for start in range(0, len(order), window):
+                part = order[start : start + window]
+                part = part[np.argsort(size[part], kind="stable")]
+                batches += [part[at : at + batch] for at in range(0, len(part), batch)]
+            whole = [one for one in batches if len(one) == batch] or batches
+            shuffled = [whole[int(at)] for at in rng.permutation(len(whole))]
+            self._held_order = (epoch, np.concatenate(shuffled))
+        return self._held_order[1]
+
+    def _sizes(self) -> NDArray[np.int64]:
+        """Rows of each sample: tokens of all sensors, and of the text."""
+        if self._size is None:
+            rows = sum(
+                np.asarray([np.count_nonzero(moment.any(axis=1)) for moment in tokens])
+                for tokens in self.data.tokens.values()
+            )
+            lengths = np.diff(self.data.heads.offsets)
+            train = self.data.train
+            self._size = np.asarray(rows)[train.moment] + lengths[train.text]
+        return self._size
 
     def _sensors(self, rng: np.random.Generator) -> list[str]:
         subsets = self.config.subsets
@@ -313,11 +344,11 @@ class Trainer:
             for sensor in sensors
         }
         with torch.autocast("cpu", torch.bfloat16, enabled=self.tail.dtype == torch.bfloat16):
-            prefix, summary = self.model(tokens, residual, long)
+            prefix, rows = self.model(tokens, residual, long)
         if not through_tail:
-            return residual.new_zeros(0), summary
+            return residual.new_zeros(0), rows
         branches = self.model.low_rank() if low_rank else None
-        return self.tail(residual, long, prefix, branches), summary
+        return self.tail(residual, long, prefix, branches), rows
 
     def _loss(
         self, samples: Samples, final: Tensor, summary: Tensor | None
@@ -344,6 +375,33 @@ class Trainer:
             if scores is not None:
                 right += int((scores.argmax(-1) == wanted).sum())
         return total, right / len(samples)
+
+    def _row_loss(self, samples: Samples, sensors: Sequence[str], rows: Tensor) -> Tensor:
+        """Whether each row stands for an object that the question is about, in each role."""
+        matches = self.data.matches
+        if matches is None or samples.certain is None or samples.possible is None:
+            return torch.zeros(())
+        objects, there = [], []
+        for sensor in sensors:
+            tokens = _trimmed(self.data.tokens[sensor][samples.moment])
+            there.append(tokens.any(axis=-1))
+            objects.append(matches[sensor][samples.moment][:, : tokens.shape[1]])
+        match, present = np.concatenate(objects, 1), np.concatenate(there, 1)
+        certain, possible = (
+            np.take_along_axis(
+                np.unpackbits(bits, axis=-1), np.maximum(match, 0)[:, None].astype(np.int64), axis=2
+            )
+            for bits in (samples.certain, samples.possible)
+        )
+        wanted = torch.from_numpy((certain * (match >= 0)[:, None]).astype(np.float32))
+        counted = present[:, None] & ~((possible > 0) & (match >= 0)[:, None])
+        weight = torch.from_numpy(counted.astype(np.float32))
+        scores = (rows.float() @ self._roles[:-1] + self._roles[-1]).mT
+        loss = functional.binary_cross_entropy_with_logits(
+            scores, wanted, weight=weight, reduction="sum", pos_weight=torch.tensor(_ROW_BALANCE)
+        )
+        # Per question, so that many rows do not drown the answer.
+        return loss / len(samples) / _ROWS_PER_QUESTION
 
     def _diverged(self, value: float) -> None:
         raise TrainingError(
@@ -384,6 +442,7 @@ class Trainer:
             "step": self.step,
             "weights": {name: torch.from_numpy(w) for name, w in self.model.weights().items()},
             "summary": self._summary.detach(),
+            "roles": self._roles.detach(),
             "optimizer": self._optimizer.state_dict(),
             "history": self.history.__dict__,
             "best": None
@@ -409,6 +468,7 @@ class Trainer:
                 parameter = self.model[name]
                 parameter.copy_(weight[: len(parameter)] if parameter.ndim else weight)
             self._summary.copy_(state["summary"])
+            self._roles.copy_(state["roles"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.history = History(**state["history"])
         self.step = int(state["step"])

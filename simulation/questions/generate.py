@@ -60,6 +60,16 @@ def make_questions(
         DataError: the data set has no LiDAR, or a table of annotations is wrong.
         SensorError: a keyframe has no file of the LiDAR.
     """
+    return (item for item, _ in make_programs(data, seed, per_keyframe))
+
+
+def make_programs(
+    data: NuScenes, seed: int = 7, per_keyframe: int = PER_KEYFRAME
+) -> Iterator[tuple[QaItem, Program]]:
+    """The questions of `make_questions`, each with the program that it asks.
+
+    Arguments and errors are the same.
+    """
     if seed < 0:
         raise ConfigError(f"the seed is {seed}", field="seed", remedy="give 0 or more")
     if not 1 <= per_keyframe <= _MAX_PER_KEYFRAME:
@@ -71,7 +81,7 @@ def make_questions(
     return _make(data, seed, per_keyframe)
 
 
-def _make(data: NuScenes, seed: int, per_keyframe: int) -> Iterator[QaItem]:
+def _make(data: NuScenes, seed: int, per_keyframe: int) -> Iterator[tuple[QaItem, Program]]:
     splits = split_of_scenes(data)
     rng = random.Random(seed)
     makers: dict[Split, _Maker] = {split: _Maker(rng) for split in ("train", "val")}
@@ -83,7 +93,7 @@ def _make(data: NuScenes, seed: int, per_keyframe: int) -> Iterator[QaItem]:
             for template, program, answer in maker.ask(
                 scene_graph(data, sample.token), per_keyframe
             ):
-                yield QaItem(
+                item = QaItem(
                     sample_token=sample.token,
                     question=template.question(program),
                     answer=answer,
@@ -92,6 +102,7 @@ def _make(data: NuScenes, seed: int, per_keyframe: int) -> Iterator[QaItem]:
                     split=split,
                     template=template.id,
                 )
+                yield item, program
 
 
 class _Maker:

@@ -132,6 +132,11 @@ class GraphIndex:
             return None
         return members.certain.bit_length() - 1
 
+    def selected(self, selection: Selection) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """Rows that are meant for certain, and rows that might be; None if nobody can tell."""
+        members = self._select(selection)
+        return None if members is None else (_rows(members.certain), _rows(members.possible))
+
     def direction(self, row: int, anchor_row: int | None = None) -> str | None:
         """The relation of an object to another one, or to the ego vehicle."""
         objects = self.graph.objects
@@ -228,6 +233,10 @@ class GraphIndex:
 
 def _mask(flags: Iterable[bool]) -> int:
     return sum(1 << row for row, flag in enumerate(flags) if flag)
+
+
+def _rows(mask: int) -> tuple[int, ...]:
+    return tuple(row for row in range(mask.bit_length()) if mask >> row & 1)
 
 
 def _yes_no(value: bool) -> str:

@@ -1,0 +1,110 @@
+"""Questions of files as decisions to learn: texts, allowed tokens, and the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime.adaptation.samples import ROLES, ROW_BYTES, Choice, Samples, choices_of
+from ..runtime.language_model import LanguageModel
+from ..runtime.pack import PromptSpec
+from ..runtime.questions import NUSCENES_QA_ANSWERS, AnswerTrie
+from ..simulation.questions.items import QaItem
+
+#: Bits of the objects that are meant, and of those that might be: uint8 `[3, 16]` each.
+Trace = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class QuestionSamples:
+    """Questions as decisions.
+
+    Attributes:
+        texts: distinct ones, by their tokens; with the beginning of the answer where it has one.
+        choices: distinct sets of allowed tokens.
+        groups: types of questions.
+        train: of the training scenes.
+        held_out: of the others.
+    """
+
+    texts: Sequence[tuple[int, ...]]
+    choices: Sequence[tuple[int, ...]]
+    groups: Sequence[str]
+    train: Samples
+    held_out: Samples
+
+
+def question_samples(
+    items: Sequence[QaItem],
+    moments: Mapping[str, int],
+    model: LanguageModel,
+    prompt: PromptSpec,
+    answers: Sequence[str] = NUSCENES_QA_ANSWERS,
+    traces: Callable[[QaItem], Trace | None] | None = None,
+) -> QuestionSamples:
+    """Spell questions and answers.
+
+    Args:
+        items: questions with their answers.
+        moments: row of the sensors' tokens by sample token; other questions are left out.
+        model: gives the tokenizer.
+        prompt: around a question.
+        answers: the allowed ones.
+        traces: which objects a question is about, None where nobody knows.
+
+    Raises:
+        ConfigError: a right answer is not among the allowed ones.
+    """
+    tokenizer = model.tokenizer
+    ends = model.config.eos_token_ids
+
+    def spell(answer: str) -> Sequence[int]:
+        return tokenizer.encode(prompt.answer_prefix + answer, add_special_tokens=False).ids
+
+    trie = AnswerTrie(answers, spell, ends[0] if ends else -1)
+    decisions: dict[str, list[Choice]] = {}
+    texts: dict[tuple[int, ...], int] = {}
+    choices: dict[tuple[int, ...], int] = {}
+    groups = sorted({item.template_type for item in items})
+    spelled: dict[str, tuple[int, ...]] = {}
+    rows: dict[bool, list[tuple[int, ...]]] = {True: [], False: []}
+    bits: dict[bool, list[Trace]] = {True: [], False: []}
+    # What nobody knows might be anything, and counts for nothing.
+    unknown = (np.zeros((ROLES, ROW_BYTES), np.uint8), np.full((ROLES, ROW_BYTES), 255, np.uint8))
+    for item in items:
+        if item.sample_token not in moments:
+            continue
+        if item.answer not in decisions:
+            decisions[item.answer] = list(choices_of(trie, item.answer))
+        if item.question not in spelled:
+            spelled[item.question] = tuple(tokenizer.encode(prompt.render(item.question)).ids)
+        trace = None if traces is None else traces(item)
+        for choice in decisions[item.answer]:
+            bits[item.split == "train"].append(unknown if trace is None else trace)
+            text = spelled[item.question] + choice.path
+            rows[item.split == "train"].append(
+                (
+                    moments[item.sample_token],
+                    texts.setdefault(text, len(texts)),
+                    choices.setdefault(choice.allowed, len(choices)),
+                    choice.target,
+                    groups.index(item.template_type),
+                )
+            )
+    train, held_out = (
+        Samples(
+            *np.array(rows[part], np.int32).reshape(-1, 5).T.copy(),
+            *(_stacked(bits[part]) if traces is not None else (None, None)),
+        )
+        for part in (True, False)
+    )
+    return QuestionSamples(list(texts), list(choices), groups, train, held_out)
+
+
+def _stacked(bits: Sequence[Trace]) -> Trace:
+    shape = (len(bits), ROLES, ROW_BYTES)
+    certain, possible = (np.array([one[side] for one in bits], np.uint8) for side in (0, 1))
+    return certain.reshape(shape), possible.reshape(shape)
