@@ -9,8 +9,7 @@ from pathlib import Path
 from ..runtime.errors import ConfigError, DataError
 from ..runtime.questions import Question
 from ..simulation.questions.baselines import Baselines
-from ..simulation.questions.files import FOLDER, question_file, read_questions
-from ..simulation.questions.items import QaItem
+from ..simulation.questions.files import FOLDER, question_file, read_questions, with_train_split
 from ..simulation.replay.asking import PlannedQuestion, QuestionPlan
 from ..simulation.replay.planning import Selection, planned_by_sample, select
 from .replay_sources import Found
@@ -112,7 +111,7 @@ def choose_questions(
         here = any(item.split == "val" and item.sample_token in tokens for item in items)
         split = "val" if here else "all"
     selection = select(items, tokens, split=split, limit=limit, file=named)
-    train = [item for item in _with_train(files, items) if item.split == "train"]
+    train = [item for item in with_train_split(files, items) if item.split == "train"]
     guesses = Baselines.fit(train).predict(selection.items) if train else {}
     plan = QuestionPlan(own.standing, planned_by_sample(selection.items, guesses))
     return ChosenQuestions(plan, files, split, selection, len(train))
@@ -124,14 +123,3 @@ def _files(path: Path, file: Path | None, *, wanted: bool) -> list[Path]:
         return [file]
     beside = [question_file(path / FOLDER, split) for split in ("train", "val")]
     return [one for one in beside if one.is_file()] if wanted else []
-
-
-def _with_train(files: Sequence[Path], items: Sequence[QaItem]) -> Sequence[QaItem]:
-    """The questions, and those of the train file that lies beside a val file."""
-    if any(item.split == "train" for item in items):
-        return items
-    for file in files:
-        train = file.with_name(file.name.replace("val", "train"))
-        if train != file and train.is_file():
-            return read_questions(train)
-    return items

@@ -255,6 +255,32 @@ class Runtime:
             asked, flops = self._head(wanted, clock)
             return self._answer([asked], clock, flops)[0]
 
+    def prepare(
+        self, question: str | Question, answers: Sequence[str] | None = None
+    ) -> AskedQuestion:
+        """Run a question's head for `answer`; whoever calls keeps it, nobody watches it.
+
+        Raises:
+            ConfigError: as `watch`.
+        """
+        wanted = as_question(question, answers)
+        with self._lock:
+            return self._prepare(wanted, self._tail_blocks)
+
+    def answer(self, asked: Sequence[AskedQuestion], frames: Frames = ()) -> list[Answer]:
+        """Answer prepared questions from the newest frames, as `step` does the standing ones.
+
+        Args:
+            asked: made by `prepare` at the tail depth of now.
+            frames: handed over before answering.
+
+        Raises:
+            ConfigError: a question was prepared for another tail depth.
+        """
+        self._take(frames)
+        with self._lock:
+            return self._answer(list(asked), StageClock())
+
     def stream(self, frames: Frames, question: str | Question) -> Iterator[TextPiece | Answer]:
         """Answer in free text, piece by piece; the last item is the whole `Answer`.
 

@@ -76,17 +76,20 @@ def objects_frame_of(data: NuScenes, keyframe: Keyframe) -> SensorFrame:
 class AnnotatedDrive(NuScenesDrive):
     """A scene that can also give its annotations as frames of the sensor `objects`."""
 
-    def __init__(self, data: NuScenes, scene: Scene | str) -> None:
+    def __init__(
+        self, data: NuScenes, scene: Scene | str, wanted: Callable[[int], bool] | None = None
+    ) -> None:
         """Find the scene and read the tables of annotations.
 
         Args:
             data: the opened data set.
             scene: the record, its token or its name.
+            wanted: tells by its stamp in ns whether a frame takes part; None takes all.
 
         Raises:
             DataError: there is no such scene, or no annotation.
         """
-        super().__init__(data, scene)
+        super().__init__(data, scene, wanted)
         if not data.has_annotations:
             raise DataError(
                 f"the data set has no annotations that the sensor '{OBJECTS}' could be made of",
@@ -123,6 +126,8 @@ class AnnotatedDrive(NuScenesDrive):
         self, on_drop: Callable[[str, int, SensorError], None] | None
     ) -> Iterator[SensorFrame]:
         for keyframe in self.keyframes:
+            if self._wanted is not None and not self._wanted(keyframe.stamp_ns):
+                continue
             try:
                 frame = objects_frame_of(self.data, keyframe)
             except SensorError as error:

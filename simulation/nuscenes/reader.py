@@ -294,6 +294,7 @@ class NuScenes:
         sensors: Sequence[str] | None = None,
         sweeps: bool = True,
         on_drop: Callable[[SampleData, SensorError], None] | None = None,
+        wanted: Callable[[SampleData], bool] | None = None,
     ) -> Iterator[SensorFrame]:
         """The frames of a scene in stamp order, one file read a step.
 
@@ -303,13 +304,15 @@ class NuScenes:
             sweeps: also the frames between keyframes.
             on_drop: called for a frame that cannot be read, and the drive goes on; None
                 raises instead.
+            wanted: tells which files are read; None reads all.
 
         Raises:
             SensorError: a sensor is unknown, or a file is bad and there is no `on_drop`.
             DataError: there is no such scene.
         """
         # Not a generator itself: a wrong scene or sensor shall fail here, not at the first step.
-        return self._replay(self.drive_data(scene, sensors, sweeps), on_drop)
+        files = self.drive_data(scene, sensors, sweeps)
+        return self._replay(files if wanted is None else tuple(filter(wanted, files)), on_drop)
 
     def _replay(
         self,

@@ -14,17 +14,21 @@ from .records import SampleData, Scene
 class NuScenesDrive:
     """A scene of a data set; implements `DriveSource`."""
 
-    def __init__(self, data: NuScenes, scene: Scene | str) -> None:
+    def __init__(
+        self, data: NuScenes, scene: Scene | str, wanted: Callable[[int], bool] | None = None
+    ) -> None:
         """Find the scene; no sensor file is read.
 
         Args:
             data: the opened data set.
             scene: the record, its token or its name.
+            wanted: tells by its stamp in ns whether a frame takes part; None takes all.
 
         Raises:
             DataError: there is no such scene.
         """
         self.data = data
+        self._wanted = wanted
         samples = data.samples(scene)
         key = scene.token if isinstance(scene, Scene) else scene
         self.scene = next(one for one in data.scenes if key in (one.token, one.name))
@@ -66,4 +70,10 @@ class NuScenesDrive:
             if on_drop is not None:
                 on_drop(file.sensor, file.stamp_ns, error)
 
-        return self.data.drive(self.scene, sensors, on_drop=tell if on_drop else None)
+        keep = self._wanted
+        return self.data.drive(
+            self.scene,
+            sensors,
+            on_drop=tell if on_drop else None,
+            wanted=None if keep is None else lambda file: keep(file.stamp_ns),
+        )
