@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -149,6 +149,25 @@ def read_questions(path: Path) -> tuple[QaItem, ...]:
     while records:
         items.append(_item(path, len(items), cast("list[Any]", records).pop(), shared))
     return tuple(items)
+
+
+def with_train_split(files: Sequence[Path], items: Sequence[QaItem]) -> Sequence[QaItem]:
+    """The questions, and those of the train file that lies beside a val file.
+
+    Args:
+        files: that the questions were read from.
+        items: the questions; nothing is read where some are of the train split.
+
+    Raises:
+        DataError: the train file is broken.
+    """
+    if any(item.split == "train" for item in items):
+        return items
+    for file in files:
+        train = file.with_name(file.name.replace("val", "train"))
+        if train != file and train.is_file():
+            return [*items, *read_questions(train)]
+    return items
 
 
 def _load(path: Path) -> Any:

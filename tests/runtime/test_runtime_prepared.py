@@ -31,8 +31,8 @@ def test_other_sensors_need_no_new_heads_and_encode_nothing_again(make: MakeRunt
 
 
 def test_questions_of_another_depth_are_refused(make: MakeRuntime) -> None:
-    rt = make(watch=False).runtime
+    rt = make(watch=False, tail_blocks=4).runtime
     asked = rt.prepare("Is there a car?", ["yes", "no"])
-    rt.set_tail(3)
+    rt.set_tail(2)
     with pytest.raises(ConfigError, match="tail depth"):
         rt.answer([asked], frames(5))

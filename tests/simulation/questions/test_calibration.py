@@ -82,5 +82,5 @@ def test_a_single_answer_is_every_share() -> None:
 )
 def test_what_is_no_confidence_is_refused(sure: list[float], right: list[bool]) -> None:
     for measure in (reliability, coverage_curve):
-        with pytest.raises(DataError, match="confidence|answer"):
+        with pytest.raises(DataError, match=r"confidence|answer"):
             measure(sure, right)
