@@ -22,6 +22,7 @@ COMMANDS = (
     "demo",
     "ask",
     "replay",
+    "eval",
     "simulate",
     "questions",
     "bag",

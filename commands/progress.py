@@ -57,6 +57,10 @@ class ProgressLine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Take the line off the terminal, e.g. before something is printed."""
         if self._in_place and not self._quiet:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
