@@ -112,8 +112,7 @@ class Lora:
             Float32 `[..., qkv_size]`.
         """
         a, b = self.packed[block]
-        changed: Float = (x @ a) @ b
-        return changed
+        return np.matmul(x @ a, b, dtype=np.float32)
 
 
 def lora_inputs(

@@ -137,9 +137,9 @@ def test_rank_0_is_the_model_itself_bit_for_bit(
     results = [model.tail(heads, None, 4, lora) for lora in (None, nothing)]
     np.testing.assert_array_equal(results[0].final, results[1].final)
     states = [PackedCache(model, result).extend([0, 2], [5, 6]) for result in results]
-    np.testing.assert_array_equal(*states)
+    np.testing.assert_array_equal(states[0], states[1])
     tokens = [TextCache(model, result, 1, room=1, native=False).extend(7) for result in results]
-    np.testing.assert_array_equal(*tokens)
+    np.testing.assert_array_equal(tokens[0], tokens[1])
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
