@@ -27,8 +27,8 @@ from .runtime.encoders import (
 from .runtime.engine import Engine, EngineLoader
 from .runtime.engine_key import EngineKey, machine_identity
 from .runtime.engine_store import EngineStore
-from .runtime.errors import ConfigError, EngineError, PackError
-from .runtime.files import cache_dir, inside
+from .runtime.errors import ConfigError, EngineError, ModelError, PackError
+from .runtime.files import cache_dir, inside, sha256_of
 from .runtime.language_model import LanguageModel
 from .runtime.model_config import LanguageModelConfig, Precision
 from .runtime.model_registry import ModelRegistry
@@ -46,6 +46,8 @@ _BACKENDS: Mapping[str, tuple[EngineLoader, str]] = {
     "onnxruntime-cpu": (OnnxRuntimeEngine, f"onnxruntime {onnxruntime.__version__}"),
 }
 _COST_FILE = "cost.json"
+_BACKBONE = "efficientnet-lite0"
+_FEATURES_FILE = "features.onnx"
 
 
 def open_runtime(config: RuntimeConfig | None = None, progress: Progress | None = None) -> Runtime:
@@ -80,6 +82,60 @@ def load_language_model(
     """
     config = RuntimeConfig(model=model, precision=precision, threads=threads)
     return Assembly(config, progress or (lambda _: None)).language_model(depths)
+
+
+def load_trained_encoders(
+    specs: Mapping[str, EncoderSpec],
+    folder: Path,
+    *,
+    threads: int,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Encoder], str]:
+    """The encoders as they will run, from weights that no pack holds yet.
+
+    Args:
+        specs: by name; `backbone` names an entry of the registry.
+        folder: holds the `file` of each spec.
+        threads: of one engine run.
+        progress: told what is being fetched or built.
+
+    Returns:
+        Encoders by name, and what tells their weights apart from others.
+
+    Raises:
+        ModelError: weights are missing.
+        PackError: weights are of another shape.
+    """
+    assembly = Assembly(RuntimeConfig(threads=threads), progress or (lambda _: None))
+    return assembly.trained_encoders(specs, folder)
+
+
+def load_camera_features(
+    spec: CameraInput, *, threads: int, progress: Progress | None = None
+) -> tuple[Engine, str]:
+    """The camera backbone alone, see `export.efficientnet_lite.build_camera_features`.
+
+    Args:
+        spec: size of the picture.
+        threads: of one engine run.
+        progress: told what is being fetched or built.
+
+    Returns:
+        The engine, and what tells its features apart from others.
+    """
+    assembly = Assembly(RuntimeConfig(threads=threads), progress or (lambda _: None))
+    return assembly.camera_features(spec)
+
+
+def model_path(model: str) -> Path:
+    """Where the checkpoint of a language model lies; fetched if the registry knows it.
+
+    Raises:
+        ModelError: there is none.
+    """
+    registry = ModelRegistry()
+    known = {entry.name for entry in registry.entries()}
+    return registry.get(model) if model in known else registry.path(model)
 
 
 class Assembly:
@@ -236,6 +292,11 @@ class Assembly:
         # In the order of `EncoderSpec.files`: the weights, then those of the backbone.
         files = [self._pack_file(pack, name) for name in spec.files]
         hashes = [pack.manifest.files[name].sha256 for name in spec.files]
+        return self._encoder_of(spec, files, hashes)
+
+    def _encoder_of(
+        self, spec: EncoderSpec, files: Sequence[Path], hashes: Sequence[str]
+    ) -> tuple[Encoder, int]:
         folder = self._store.get(
             self._key(hashes[0], _encoder_recipe(spec, hashes[1:]), "fp32"),
             lambda target: _build_encoder(spec, files, target, self._progress),
@@ -251,6 +312,54 @@ class Assembly:
             ) from error
         engine = self._load(folder / "encoder.onnx", threads=self._config.threads)
         return Encoder(spec, engine), flops
+
+    def trained_encoders(
+        self, specs: Mapping[str, EncoderSpec], folder: Path
+    ) -> tuple[dict[str, Encoder], str]:
+        """See `load_trained_encoders`."""
+        encoders: dict[str, Encoder] = {}
+        parts: list[str] = []
+        with self._all_or_nothing():
+            for name, spec in specs.items():
+                parts.append(spec.model_dump_json())
+                if isinstance(spec.input, ObjectsInput):
+                    encoders[name] = Encoder(spec, None)
+                    continue
+                files = [inside(folder, spec.file, error=ModelError)]
+                if not files[0].is_file():
+                    raise ModelError(
+                        f"there are no weights of the encoder '{name}'",
+                        field=str(files[0]),
+                        remedy=f"train it: tailwire train encoders --modality {name}",
+                    )
+                hashes = [sha256_of(files[0])]
+                if spec.backbone is not None:
+                    files.append(self._model_path(spec.backbone))
+                    hashes.append(self._registry.sha256(spec.backbone))
+                encoders[name], _ = self._encoder_of(spec, files, hashes)
+                parts += hashes
+        return encoders, " ".join(parts)
+
+    def camera_features(self, spec: CameraInput) -> tuple[Engine, str]:
+        """See `load_camera_features`."""
+        path = self._model_path(_BACKBONE)
+        content = self._registry.sha256(_BACKBONE)
+
+        def build(target: Path) -> None:
+            from .export.efficientnet_lite import build_camera_features
+            from .export.torch_checkpoint import read_state_dict
+
+            self._progress("building the camera backbone")
+            build_camera_features(
+                read_state_dict(path), target / _FEATURES_FILE, spec.height, spec.width
+            )
+
+        recipe = f"features-{recipes.ENCODERS}-{spec.height}x{spec.width}"
+        key = self._key(content, recipe, "fp32")
+        folder = self._store.get(key, build, progress=self._progress)
+        with self._all_or_nothing():
+            engine = self._load(folder / _FEATURES_FILE, threads=self._config.threads)
+        return engine, f"{content} {recipe}"
 
     def _pack_file(self, pack: Pack, name: str) -> Path:
         """Where a file of the pack lies; one from the registry is fetched and its hash compared."""

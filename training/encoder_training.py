@@ -106,6 +106,7 @@ class EncoderTrainer:
         self._path = checkpoint
         self.history = EncoderHistory()
         self.step = 0
+        self._means: dict[str, float] = {}
         self._per_epoch = max(1, len(train) // config.batch)
         self.steps = self._per_epoch * config.epochs
         if checkpoint is not None and checkpoint.is_file():
@@ -121,13 +122,13 @@ class EncoderTrainer:
         Raises:
             TrainingError: the loss is not finite; the checkpoint holds the last whole epoch.
         """
-        begun, first, means = time.monotonic(), self.step, {}
+        begun, first, means = time.monotonic(), self.step, self._means
         while self.step < self.steps and not (should_stop is not None and should_stop()):
             losses = self._take_step()
             age = self.step - first
             for name, value in losses.items():
                 before = means.get(name, value)
-                means[name] = before + max(0.01, 1 / age) * (value - before)
+                means[name] = before + max(0.01, 1 / self.step) * (value - before)
             if self.step % self._per_epoch == 0:
                 self.history.epoch.append(self.step // self._per_epoch)
                 self.history.loss.append(dict(means))
@@ -145,6 +146,8 @@ class EncoderTrainer:
                         self.history.held_out[-1] if self.history.held_out else {},
                     )
                 )
+        if self.step < self.steps:
+            self._keep()
         return self.history
 
     @torch.no_grad()
@@ -208,6 +211,7 @@ class EncoderTrainer:
                 "model": self.model.state_dict(),
                 "optimizer": self._optimizer.state_dict(),
                 "history": self.history.__dict__,
+                "means": self._means,
             },
             aside,
         )
@@ -229,3 +233,4 @@ class EncoderTrainer:
         self._optimizer.load_state_dict(state["optimizer"])
         self.history = EncoderHistory(**state["history"])
         self.step = int(state["step"])
+        self._means = dict(state.get("means", {}))

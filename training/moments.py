@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,14 @@ def moments_of(
             remedy="give drives of these conditions",
         )
     return found
+
+
+def identity_of(moments: Sequence[TrainingMoment]) -> str:
+    """A hash of the keyframes in their order, for telling runs apart; paths do not matter."""
+    digest = hashlib.sha256()
+    for moment in moments:
+        digest.update(f"{moment.token} {moment.split} {moment.condition}\n".encode())
+    return digest.hexdigest()[:24]
 
 
 def earlier_sweeps(data: NuScenes, scene: str, sensor: str) -> dict[str, list[SampleData]]:

@@ -28,6 +28,8 @@ class QuestionSamples:
         groups: types of questions.
         train: of the training scenes.
         held_out: of the others.
+        train_items: row of the question in the given ones, by decision.
+        held_out_items: likewise.
     """
 
     texts: Sequence[tuple[int, ...]]
@@ -35,6 +37,8 @@ class QuestionSamples:
     groups: Sequence[str]
     train: Samples
     held_out: Samples
+    train_items: NDArray[np.int64]
+    held_out_items: NDArray[np.int64]
 
 
 def question_samples(
@@ -72,9 +76,10 @@ def question_samples(
     spelled: dict[str, tuple[int, ...]] = {}
     rows: dict[bool, list[tuple[int, ...]]] = {True: [], False: []}
     bits: dict[bool, list[Trace]] = {True: [], False: []}
+    owners: dict[bool, list[int]] = {True: [], False: []}
     # What nobody knows might be anything, and counts for nothing.
     unknown = (np.zeros((ROLES, ROW_BYTES), np.uint8), np.full((ROLES, ROW_BYTES), 255, np.uint8))
-    for item in items:
+    for number, item in enumerate(items):
         if item.sample_token not in moments:
             continue
         if item.answer not in decisions:
@@ -85,6 +90,7 @@ def question_samples(
         for choice in decisions[item.answer]:
             bits[item.split == "train"].append(unknown if trace is None else trace)
             text = spelled[item.question] + choice.path
+            owners[item.split == "train"].append(number)
             rows[item.split == "train"].append(
                 (
                     moments[item.sample_token],
@@ -101,7 +107,15 @@ def question_samples(
         )
         for part in (True, False)
     )
-    return QuestionSamples(list(texts), list(choices), groups, train, held_out)
+    return QuestionSamples(
+        list(texts),
+        list(choices),
+        groups,
+        train,
+        held_out,
+        np.array(owners[True], np.int64),
+        np.array(owners[False], np.int64),
+    )
 
 
 def _stacked(bits: Sequence[Trace]) -> Trace:

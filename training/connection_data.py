@@ -1,0 +1,178 @@
+"""What connections learn from, made of drives: tokens, head states, questions, traces, matches.
+
+Everything that is slow to make lies in a cache folder: tokens by drives and encoders, head states
+by text and language model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime.adaptation.samples import TrainingData
+from ..runtime.encoders import Encoder
+from ..runtime.errors import ConfigError, DataError
+from ..runtime.language_model import LanguageModel
+from ..runtime.pack import PromptSpec
+from ..simulation.annotated_objects import annotated_objects
+from ..simulation.questions.baselines import Baselines
+from ..simulation.questions.files import question_file, read_questions
+from ..simulation.questions.items import QaItem
+from .head_states import head_texts
+from .moments import TrainingMoment
+from .question_samples import question_samples
+from .sensor_tokens import sensor_tokens
+from .traces import Traces, matches_of
+
+#: What is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What is known of the held-out decisions, for figures.
+
+    Attributes:
+        questions: the questions.
+        question: int64 `[decisions]`, row in `questions`; a question is right if all of its are.
+        conditions: of light and weather, by question.
+        guesses: answers that see no sensor, by name of the baseline.
+    """
+
+    questions: Sequence[QaItem]
+    question: NDArray[np.int64]
+    conditions: Sequence[str]
+    guesses: Mapping[str, Sequence[str]]
+
+
+def read_drive_questions(dataroots: Sequence[Path]) -> list[QaItem]:
+    """The questions that lie in data sets, train before held out, data set by data set.
+
+    Raises:
+        DataError: a file is missing or broken.
+    """
+    return [
+        item
+        for root in dataroots
+        for split in ("train", "val")
+        for item in read_questions(question_file(root / "questions", split))
+    ]
+
+
+def connection_data(
+    moments: Sequence[TrainingMoment],
+    items: Sequence[QaItem],
+    sensors: Mapping[str, str],
+    encoders: Mapping[str, Encoder],
+    encoders_identity: str,
+    model: LanguageModel,
+    prompt: PromptSpec,
+    tail_blocks: int,
+    cache: Path,
+    progress: Progress = lambda what, done, count: None,
+) -> tuple[TrainingData, HeldOut]:
+    """Make or take from the cache all that a training run reads.
+
+    Args:
+        moments: the keyframes.
+        items: questions about them; others are left out.
+        sensors: encoder name by sensor, in the pack's order.
+        encoders: by name, as they will run.
+        encoders_identity: of their weights.
+        model: the language model, with a cut at the tail.
+        prompt: around a question.
+        tail_blocks: depth of the tail.
+        cache: folder.
+        progress: told what is being made.
+
+    Raises:
+        ConfigError: there are no questions to learn from, or none is held out.
+        DataError: a sensor has no frame in any drive.
+    """
+    rows = {moment.token: row for row, moment in enumerate(moments)}
+    known = [item for item in items if item.sample_token in rows]
+    _check_questions(known)
+    tokens = sensor_tokens(
+        moments,
+        sensors,
+        encoders,
+        encoders_identity,
+        cache,
+        lambda done, count: progress("tokens", done, count),
+    )
+    for sensor, found in tokens.items():
+        if not found.any():
+            raise DataError(
+                "no keyframe of the drives has a token of this sensor",
+                field=sensor,
+                remedy="give drives that have it, or leave it out of --sensors",
+            )
+    traces, told = Traces(moments), iter(range(1, len(known) + 1))
+
+    def trace(item: QaItem):
+        progress("questions", next(told), len(known))
+        return traces(item)
+
+    questions = question_samples(known, rows, model, prompt, traces=trace)
+    heads = head_texts(
+        model,
+        questions.texts,
+        tail_blocks,
+        cache / "heads",
+        lambda done, count: progress("head states", done, count),
+    )
+    data = TrainingData(
+        tokens,
+        heads,
+        questions.choices,
+        questions.train,
+        questions.held_out,
+        questions.groups,
+        _matches(moments, tokens),
+    )
+    return data, _held_out(known, questions.held_out_items, moments, rows)
+
+
+def _check_questions(items: Sequence[QaItem]) -> None:
+    for split, wanted in (("train", "to learn from"), ("val", "held out")):
+        if not any(item.split == split for item in items):
+            raise ConfigError(
+                f"no question about these keyframes is {wanted}",
+                field="--dataroot",
+                remedy="give drives of at least two scenes with questions (tailwire questions), "
+                "or more conditions",
+            )
+
+
+def _matches(
+    moments: Sequence[TrainingMoment], tokens: Mapping[str, NDArray[np.float16]]
+) -> dict[str, NDArray[np.int16]]:
+    found = [
+        matches_of(
+            {sensor: rows[number] for sensor, rows in tokens.items()},
+            annotated_objects(moment.data, moment.token),
+        )
+        for number, moment in enumerate(moments)
+    ]
+    return {sensor: np.stack([one[sensor] for one in found]) for sensor in tokens}
+
+
+def _held_out(
+    items: Sequence[QaItem],
+    owners: NDArray[np.int64],
+    moments: Sequence[TrainingMoment],
+    rows: Mapping[str, int],
+) -> HeldOut:
+    numbers, question = np.unique(owners, return_inverse=True)
+    questions = [items[number] for number in numbers]
+    baselines = Baselines.fit([item for item in items if item.split == "train"])
+    return HeldOut(
+        questions,
+        question,
+        [moments[rows[item.sample_token]].condition for item in questions],
+        baselines.predict(questions),
+    )
