@@ -25,7 +25,6 @@ COMMANDS = (
     "eval",
     "train",
     "simulate",
-    "clip",
     "questions",
     "bag",
     "look",
