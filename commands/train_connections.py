@@ -31,7 +31,13 @@ from .train_common import (
 )
 
 if TYPE_CHECKING:
-    from ..runtime.adaptation.trainer import Progress
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..runtime.adaptation.samples import TrainingData
+    from ..runtime.adaptation.trainer import Progress, TrainingConfig
+    from ..runtime.connections import ConnectionSpec
+    from ..runtime.model_config import LanguageModelConfig
     from ..training.connection_data import HeldOut
     from ..training.connection_start import ConnectionTrainer
     from ..training.run_folder import RunFolder
@@ -109,11 +115,16 @@ def run(args: Namespace) -> int:
     check_torch()
     import torch
 
-    from ..assembly import load_language_model, load_trained_encoders
+    from ..assembly import load_language_model, load_trained_encoders, model_path
+    from ..export.checkpoint import open_checkpoint
+    from ..export.tail_weights import tail_weights
+    from ..runtime.adaptation.connection_model import ConnectionModel
+    from ..runtime.adaptation.tail_model import TailModel
     from ..runtime.adaptation.trainer import TrainingConfig
     from ..runtime.config import read_config
     from ..runtime.connections import ConnectionSpec
     from ..training.connection_data import connection_data, read_drive_questions
+    from ..training.connection_start import ConnectionTrainer, read_start
     from ..training.moments import identity_of, moments_of
     from ..training.pack_writer import PROMPT, encoder_specs, sensor_specs
     from ..training.run_folder import RunFolder
@@ -153,11 +164,14 @@ def run(args: Namespace) -> int:
         line("reading drives and questions")
         moments = moments_of(args.dataroot, conditions)
         items = read_drive_questions(args.dataroot)
+        checkpoint = open_checkpoint(model_path(runtime.model))
+        start = None if args.start is None else read_start(args.start)
+        sizes = {name: (one.tokens, one.width) for name, one in specs.items()}
+        weights = _weights(spec, config, checkpoint.config, sizes, sensors, start)
         encoders, identity = load_trained_encoders(
             specs, args.encoders_from or Path(), threads=args.threads, progress=line
         )
         files = RunFolder(args.out, "connections")
-        start = _start(args)
         settings = {
             "connection": spec.model_dump(),
             "training": config.model_dump(mode="json"),
@@ -196,7 +210,19 @@ def run(args: Namespace) -> int:
             model.close()
             for encoder in encoders.values():
                 encoder.close()
-        trainer = _trainer(args, spec, config, sensors, specs, data, start, files)
+        _check_enough(data, config.batch)
+        trainer = ConnectionTrainer(
+            ConnectionModel(spec, checkpoint.config, sizes, sensors, weights, specs),
+            TailModel(tail_weights(checkpoint, spec.tail_blocks)),
+            data,
+            config,
+            checkpoint=files.checkpoint,
+            look_with=_look_with(config.subsets),
+        )
+        if args.start is not None and not trainer.step:
+            earlier = args.start / files.checkpoint.name
+            if earlier.is_file():
+                trainer.take_layers(earlier)
         _train(trainer, files, line)
         _finish(trainer, files, settings, known, args, line)
     return 0
@@ -249,12 +275,6 @@ def _checked(kind: type[BaseModel], values: Mapping[str, Any]) -> Any:
         raise ConfigError(problem, field=option, remedy="correct this option") from error
 
 
-def _start(args: Namespace) -> Mapping[str, Any] | None:
-    from ..training.connection_start import read_start
-
-    return None if args.start is None else read_start(args.start)
-
-
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -266,28 +286,25 @@ def _hash_of(weights: Mapping[str, Any]) -> str:
     return digest.hexdigest()[:24]
 
 
-def _trainer(
-    args: Namespace,
-    spec: Any,
-    config: Any,
+def _weights(
+    spec: ConnectionSpec,
+    config: TrainingConfig,
+    model: LanguageModelConfig,
+    sizes: Mapping[str, tuple[int, int]],
     sensors: Mapping[str, str],
-    specs: Mapping[str, Any],
-    data: Any,
-    start: Mapping[str, Any] | None,
-    files: RunFolder,
-) -> ConnectionTrainer:
-    from ..assembly import model_path
-    from ..export.checkpoint import open_checkpoint
-    from ..export.tail_weights import tail_weights
-    from ..runtime.adaptation.connection_model import ConnectionModel
-    from ..runtime.adaptation.tail_model import TailModel
-    from ..runtime.config import RuntimeConfig
+    start: Mapping[str, NDArray[np.float32]] | None,
+) -> dict[str, NDArray[np.float32]]:
+    """Where training starts, after checks that need no data."""
     from ..runtime.connections import weight_shapes
-    from ..training.connection_start import ConnectionTrainer, start_weights
+    from ..training.connection_start import start_weights
 
-    checkpoint = open_checkpoint(model_path(args.model or RuntimeConfig().model))
-    sizes = {name: (one.tokens, one.width) for name, one in specs.items()}
-    shapes = weight_shapes(spec, checkpoint.config, sizes, sensors)
+    if spec.tail_blocks > model.num_blocks:
+        raise ConfigError(
+            f"a tail of {spec.tail_blocks} blocks does not fit {model.num_blocks}",
+            field="--tail",
+            remedy=f"give 1 to {model.num_blocks}",
+        )
+    shapes = weight_shapes(spec, model, sizes, sensors)
     for name in config.trained or ():
         if not any(one.startswith(name) for one in shapes):
             raise ConfigError(
@@ -295,23 +312,17 @@ def _trainer(
                 field="--train-only",
                 remedy=f"use beginnings of {', '.join(list(shapes)[:12])}, ...",
             )
-    if len(data.train) < config.batch:
+    # The tokens of all our encoders are objects.
+    return start_weights(shapes, sizes, config.seed, start)
+
+
+def _check_enough(data: TrainingData, batch: int) -> None:
+    if len(data.train) < batch:
         raise ConfigError(
-            f"there are {len(data.train)} decisions to learn, fewer than a batch of {config.batch}",
+            f"there are {len(data.train)} decisions to learn, fewer than a batch of {batch}",
             field="--dataroot",
             remedy="give more drives or a smaller --batch",
         )
-    weights = start_weights(shapes, specs, config.seed, start)
-    model = ConnectionModel(spec, checkpoint.config, sizes, sensors, weights, specs)
-    tail = TailModel(tail_weights(checkpoint, spec.tail_blocks))
-    trainer = ConnectionTrainer(
-        model, tail, data, config, checkpoint=files.checkpoint, look_with=_look_with(config.subsets)
-    )
-    if args.start is not None and not trainer.step:
-        earlier = args.start / files.checkpoint.name
-        if earlier.is_file():
-            trainer.take_layers(earlier)
-    return trainer
 
 
 def _look_with(subsets: Sequence[Sequence[str]]) -> Sequence[str]:

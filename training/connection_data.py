@@ -6,7 +6,7 @@ by text and language model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from ..runtime.encoders import Encoder
 from ..runtime.errors import ConfigError, DataError
 from ..runtime.language_model import LanguageModel
 from ..runtime.pack import PromptSpec
-from ..simulation.annotated_objects import annotated_objects
+from ..simulation.annotated_objects import OBJECTS, annotated_objects
 from ..simulation.questions.baselines import Baselines
 from ..simulation.questions.files import question_file, read_questions
 from ..simulation.questions.items import QaItem
@@ -91,11 +91,12 @@ def connection_data(
 
     Raises:
         ConfigError: there are no questions to learn from, or none is held out.
-        DataError: a sensor has no frame in any drive.
+        DataError: no drive has a sensor.
     """
     rows = {moment.token: row for row, moment in enumerate(moments)}
     known = [item for item in items if item.sample_token in rows]
     _check_questions(known)
+    _check_sensors(moments, sensors)
     tokens = sensor_tokens(
         moments,
         sensors,
@@ -104,13 +105,6 @@ def connection_data(
         cache,
         lambda done, count: progress("tokens", done, count),
     )
-    for sensor, found in tokens.items():
-        if not found.any():
-            raise DataError(
-                "no keyframe of the drives has a token of this sensor",
-                field=sensor,
-                remedy="give drives that have it, or leave it out of --sensors",
-            )
     traces, told = Traces(moments), iter(range(1, len(known) + 1))
 
     def trace(item: QaItem):
@@ -145,6 +139,17 @@ def _check_questions(items: Sequence[QaItem]) -> None:
                 field="--dataroot",
                 remedy="give drives of at least two scenes with questions (tailwire questions), "
                 "or more conditions",
+            )
+
+
+def _check_sensors(moments: Sequence[TrainingMoment], sensors: Iterable[str]) -> None:
+    there = {OBJECTS}.union(*(moment.data.sensors for moment in moments))
+    for sensor in sensors:
+        if sensor not in there:
+            raise DataError(
+                "no drive has this sensor",
+                field=sensor,
+                remedy="give drives that have it, or leave it out of --sensors",
             )
 
 

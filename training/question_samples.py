@@ -101,11 +101,7 @@ def question_samples(
                 )
             )
     train, held_out = (
-        Samples(
-            *np.array(rows[part], np.int32).reshape(-1, 5).T.copy(),
-            *(_stacked(bits[part]) if traces is not None else (None, None)),
-        )
-        for part in (True, False)
+        _samples(rows[part], None if traces is None else bits[part]) for part in (True, False)
     )
     return QuestionSamples(
         list(texts),
@@ -116,6 +112,12 @@ def question_samples(
         np.array(owners[True], np.int64),
         np.array(owners[False], np.int64),
     )
+
+
+def _samples(rows: Sequence[tuple[int, ...]], bits: Sequence[Trace] | None) -> Samples:
+    moment, text, allowed, target, group = np.array(rows, np.int32).reshape(-1, 5).T.copy()
+    certain, possible = (None, None) if bits is None else _stacked(bits)
+    return Samples(moment, text, allowed, target, group, certain, possible)
 
 
 def _stacked(bits: Sequence[Trace]) -> Trace:

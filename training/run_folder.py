@@ -98,7 +98,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
         state = torch.load(path, weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise TrainingError(
-            f"the checkpoint cannot be read: {str(error).splitlines()[0] if str(error) else error}",
+            f"the checkpoint cannot be read ({type(error).__name__})",
             field=str(path),
             remedy="remove it and train again, or name another folder with --out",
         ) from error
