@@ -182,6 +182,7 @@ def run(args: Namespace) -> int:
             "keyframes": len(moments),
             "scenes": len({(id(moment.data), moment.scene) for moment in moments}),
             "drives": identity_of(moments),
+            "dataroots": [root.resolve().name for root in args.dataroot],
             "encoders": _sha256(identity),
             "from": None if start is None else _hash_of(start),
         }

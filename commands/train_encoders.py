@@ -108,6 +108,7 @@ def _settings(
         "keyframes": len(moments),
         "scenes": len({(id(moment.data), moment.scene) for moment in moments}),
         "drives": identity_of(moments),
+        "dataroots": [root.resolve().name for root in args.dataroot],
     }
 
 

@@ -178,7 +178,7 @@ class EncoderTrainer:
         loss = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss is {float(loss)} at step {self.step}",
+                f"the loss is {float(loss.detach())} at step {self.step}",
                 field="learning_rate",
                 remedy="train with a smaller learning rate; the last whole epoch is kept",
             )
