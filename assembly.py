@@ -14,7 +14,12 @@ import onnxruntime
 
 from .export import recipes
 from .runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
-from .runtime.config import CONDITIONED_STARTER_PACK, STARTER_PACK, RuntimeConfig
+from .runtime.config import (
+    CONDITIONED_STARTER_PACK,
+    STARTER_PACK,
+    RuntimeConfig,
+    pack_folder,
+)
 from .runtime.connections import Connection, ConnectionSpec
 from .runtime.encoders import (
     BevInput,
@@ -161,7 +166,7 @@ class Assembly:
         config = self._config
         with self._all_or_nothing():
             made_here = config.pack in (STARTER_PACK, CONDITIONED_STARTER_PACK)
-            pack = None if made_here else load_pack(Path(config.pack))
+            pack = None if made_here else load_pack(pack_folder(config.pack))
             depths = () if pack is None else (pack.manifest.connection.tail_blocks,)
             model = self.language_model(depths)
             if pack is None:

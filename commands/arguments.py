@@ -21,8 +21,8 @@ def add_drive_arguments(parser: ArgumentParser) -> None:
         "--nuscenes",
         metavar="DIR",
         type=Path,
-        help="dataroot of a nuScenes data set; without it $TAILWIRE_NUSCENES, else a small "
-        "sketched drive that is made here",
+        help="dataroot of a nuScenes data set; without it $TAILWIRE_NUSCENES, else the clip that "
+        "ships with Tailwire",
     )
     parser.add_argument(
         "--version",
@@ -46,8 +46,9 @@ def add_runtime_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--pack",
-        metavar="DIR|starter",
-        help="folder of a pack, `starter` (default) or `starter-conditioned`",
+        metavar="DIR|NAME",
+        help="`driving` (trained, ships with Tailwire; the default with its model), folder of a "
+        "pack, `starter` (untrained) or `starter-conditioned`",
     )
     parser.add_argument("--threads", metavar="N", type=int, help="threads of an engine")
     parser.add_argument(

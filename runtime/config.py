@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .errors import ConfigError
+from .errors import ConfigError, PackError
 from .model_config import Precision
 from .model_specs import DEFAULT_LANGUAGE_MODEL
 from .plans import Budget
@@ -19,13 +20,54 @@ STARTER_PACK = "starter"
 CONDITIONED_STARTER_PACK = "starter-conditioned"
 
 
+#: The trained pack that ships with the project, for the default language model.
+DRIVING_PACK = "driving"
+
+# The same place in a checkout, an editable installation and a wheel.
+_SHIPPED_PACKS = Path(__file__).resolve().parents[1] / "packs"
+
+
+def shipped_pack(name: str) -> Path | None:
+    """The folder of a pack that ships with the project; None if this installation lacks it."""
+    folder = _SHIPPED_PACKS / name
+    return folder if (folder / "pack.yaml").is_file() else None
+
+
+def pack_folder(pack: str) -> Path:
+    """Where the pack of a configuration lies; not for those that are made here.
+
+    Args:
+        pack: `driving`, or a path; `./driving` is a folder of this name.
+
+    Raises:
+        PackError: this installation lacks the shipped pack.
+    """
+    if pack != DRIVING_PACK:
+        return Path(pack)
+    folder = shipped_pack(pack)
+    if folder is None:
+        raise PackError(
+            f"the pack '{pack}' does not come with this installation",
+            field="pack",
+            remedy=f"name the folder of a pack, or '{STARTER_PACK}'",
+        )
+    return folder
+
+
+def default_pack(model: object) -> str:
+    """What to load where no pack is named: the trained one, if it is here and fits the model."""
+    fits = model == DEFAULT_LANGUAGE_MODEL and shipped_pack(DRIVING_PACK) is not None
+    return DRIVING_PACK if fits else STARTER_PACK
+
+
 class RuntimeConfig(BaseModel):
     """What to load and how to run it.
 
     Attributes:
         model: name in the model registry, a GGUF file, or a Hugging Face folder.
         precision: of the language model.
-        pack: folder of a pack, or `starter`, or `starter-conditioned`.
+        pack: `driving`, folder of a pack, `starter`, or `starter-conditioned`; left out, see
+            `default_pack`.
         sensors: sensors switched on, or None for all of the pack.
         tail_blocks: tail depth, or None for the pack's own.
         threads: threads of one engine.
@@ -45,6 +87,13 @@ class RuntimeConfig(BaseModel):
     max_age_ms: float = Field(default=1000.0, gt=0)
     backend: str = "onnxruntime-cpu"
     budget: Budget = Budget()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_pack(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "pack" in data:
+            return data
+        return {**data, "pack": default_pack(data.get("model", DEFAULT_LANGUAGE_MODEL))}
 
 
 def read_config(path: Path | None, **overrides: object) -> RuntimeConfig:

@@ -8,8 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from tailwire.runtime.config import STARTER_PACK, RuntimeConfig, read_config
-from tailwire.runtime.errors import ConfigError
+import tailwire.runtime.config as config_module
+from tailwire.runtime.config import (
+    STARTER_PACK,
+    RuntimeConfig,
+    default_pack,
+    pack_folder,
+    read_config,
+)
+from tailwire.runtime.errors import ConfigError, PackError
 from tailwire.runtime.plans import Budget
 
 
@@ -23,7 +30,7 @@ def test_without_anything_the_defaults_hold() -> None:
     config = read_config(None)
     assert config == RuntimeConfig()
     assert config.precision == "int8"
-    assert config.pack == STARTER_PACK
+    assert config.pack == default_pack(config.model)
     assert config.sensors is None
     assert config.budget == Budget()
 
@@ -37,7 +44,41 @@ def test_a_file_is_read_and_arguments_win(tmp_path: Path) -> None:
     assert (config.precision, config.threads) == ("int4", 1)
     assert config.sensors == ("cam_front", "lidar_top")
     assert config.budget.flops == 1000
-    assert config.pack == STARTER_PACK
+    assert config.pack == RuntimeConfig().pack
+
+
+@pytest.fixture
+def packs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of shipped packs with nothing in it."""
+    folder = tmp_path / "packs"
+    monkeypatch.setattr("tailwire.runtime.config._SHIPPED_PACKS", folder)
+    return folder
+
+
+def test_the_shipped_pack_is_the_default_where_it_is(packs: Path) -> None:
+    assert RuntimeConfig().pack == STARTER_PACK
+    with pytest.raises(PackError, match="driving"):
+        pack_folder("driving")
+    (packs / "driving").mkdir(parents=True)
+    assert RuntimeConfig().pack == STARTER_PACK, "a folder without a manifest is no pack"
+    (packs / "driving" / "pack.yaml").touch()
+    assert RuntimeConfig().pack == "driving"
+    assert pack_folder(RuntimeConfig().pack) == packs / "driving"
+
+
+def test_a_named_pack_or_another_model_keeps_the_default_away(packs: Path) -> None:
+    (packs / "driving").mkdir(parents=True)
+    (packs / "driving" / "pack.yaml").touch()
+    assert read_config(None, pack="starter").pack == STARTER_PACK
+    assert RuntimeConfig(model="other.gguf").pack == STARTER_PACK
+    assert RuntimeConfig(model="other.gguf", pack="driving").pack == "driving"
+    assert pack_folder("./driving") == Path("driving")
+
+
+def test_shipped_packs_lie_where_wheels_and_checkouts_have_them() -> None:
+    import tailwire
+
+    assert Path(tailwire.__file__).parent / "packs" == config_module._SHIPPED_PACKS
 
 
 def test_what_is_written_beside_results_reads_back(tmp_path: Path) -> None:
