@@ -12,8 +12,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
-
 from ..runtime.errors import ConfigError, SensorError
 from .arguments import comma_list
 from .progress import ProgressLine
@@ -33,6 +31,7 @@ from .train_common import (
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from pydantic import BaseModel
 
     from ..runtime.adaptation.samples import TrainingData
     from ..runtime.adaptation.trainer import Progress, TrainingConfig
@@ -266,6 +265,8 @@ def _fitting(patterns: Sequence[str], known: Sequence[str], option: str) -> tupl
 
 
 def _checked(kind: type[BaseModel], values: Mapping[str, Any]) -> Any:
+    from pydantic import ValidationError
+
     try:
         return kind.model_validate(values)
     except ValidationError as error:
