@@ -55,7 +55,7 @@ def _run(args: Namespace) -> int:
     question = _question(args)
     # What is heavy is imported from here on, so that a typing error is answered at once.
     from . import ask_report
-    from .drives import open_drive
+    from .drives import open_drive, perceiving
 
     with ProgressLine(args.quiet) as progress:
         drive = open_drive(args.nuscenes, args.version, progress)
@@ -67,6 +67,8 @@ def _run(args: Namespace) -> int:
         runtime = open_runtime(config, progress)
         load_ms = (time.perf_counter() - start) * 1e3
     with runtime:
+        if config.sensors is None:
+            runtime.switch_sensors(perceiving(runtime))
         seen = drive.snapshot(sample.token, runtime.sensors)
         _check_something_left(runtime.sensors, seen.frames, seen.dropped)
         if not (args.json or args.quiet):

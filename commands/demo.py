@@ -22,7 +22,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
         "--out", metavar="DIR", type=Path, help="results folder (results/demo-<UTC time>)"
     )
     parser.add_argument(
-        "--steps", metavar="N", type=int, default=_STEPS, help=f"how many frames ({_STEPS})"
+        "--steps", metavar="N", type=int, help=f"how many frames (all of the clip; else {_STEPS})"
     )
     parser.add_argument("--no-live", action="store_true", help="one line per step, no live table")
     parser.add_argument(
@@ -44,6 +44,10 @@ def _run(args: Namespace) -> int:
         drive = open_drive(args.nuscenes, args.version, progress)
         drive.check_sensors(config.sensors)
         playback = Playback(drive)
+        # Takes its time with a large data set, and a broken table shows before models are built.
+        progress("reading annotations")
+        _ = drive.data.has_annotations
+    steps = args.steps or (len(playback) if playback.plays_all else _STEPS)
     # Made before models are, which may take minutes: a folder that cannot be written shows now.
     with Results(args.out or new_folder_name("demo"), config) as results:
         with progress:
@@ -51,7 +55,7 @@ def _run(args: Namespace) -> int:
 
             runtime = open_runtime(config, progress)
         with runtime:
-            demo = Demo(runtime, playback, results, args.steps)
+            demo = Demo(runtime, playback, results, steps)
             demo.play(redraw=not args.no_live)
             if args.capture is not None:
                 demo.save_picture(args.capture)
@@ -59,7 +63,7 @@ def _run(args: Namespace) -> int:
 
 
 def _check(args: Namespace) -> None:
-    if args.steps < 1:
+    if args.steps is not None and args.steps < 1:
         raise ConfigError(
             f"{args.steps} steps are no demo", field="--steps", remedy="give at least 1"
         )

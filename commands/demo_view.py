@@ -16,7 +16,7 @@ from rich.text import Text
 from ..runtime.errors import ConfigError
 from ..runtime.files import readable_bytes
 from ..runtime.metrics import peak_memory_bytes
-from .demo_record import DemoRecord, SensorState
+from .demo_record import DemoRecord, JudgedAnswer, SensorState, Tally
 from .demo_script import Script
 
 WIDTH = 110
@@ -28,6 +28,12 @@ _STYLES: dict[SensorState, str] = {
     "off": "bright_black",
 }
 _MARKS: dict[SensorState, str] = {"on": "■", "reused": "▪", "dropped": "×", "off": "·"}
+#: Mark, style and word of an answer that is right, wrong, or that nobody can judge.
+_VERDICTS: dict[bool | None, tuple[str, str, str]] = {
+    True: ("✓", "green", "right"),
+    False: ("✗", "red", "wrong"),
+    None: ("?", "bright_black", "?"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,15 +43,14 @@ class _Columns:
     history: int
     stage_bar: int
     answer: int
-    confidence_bar: int
 
 
-_WIDE = _Columns(history=25, stage_bar=16, answer=22, confidence_bar=18)
+_WIDE = _Columns(history=25, stage_bar=16, answer=20)
 #: For the 80 x 24 of a terminal that nobody has made larger.
-_NARROW = _Columns(history=10, stage_bar=0, answer=12, confidence_bar=6)
+_NARROW = _Columns(history=10, stage_bar=0, answer=10)
 _WIDE_FROM = 100
 #: Lines of a terminal that has room for empty ones.
-_AIRY_FROM = 28
+_AIRY_FROM = 32
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class Display:
             self._live.start()
         else:
             title = self._title
-            print(f"tailwire demo: {title.model} {title.precision}, {title.drive}")
+            print(f"tailwire demo: {title.model} {title.precision}, {title.pack}, {title.drive}")
             if title.warning:
                 print(f"warning: {title.warning}")
         return self
@@ -141,12 +146,19 @@ def _line(title: DemoTitle, script: Script, record: DemoRecord) -> str:
         for state in ("on", "reused", "dropped", "off")
         if (count := record.count(state))
     )
-    answers = " | ".join(f"{answer.text} {answer.confidence:.2f}" for answer in record.answers)
+    answers = " | ".join(map(_spoken, record.answers))
     phase = script.phases[script.place(record.steps - 1)].title
     return (
-        f"step {record.steps:>2}/{title.steps}  {phase}: {states}  "
+        f"step {record.steps:>2}/{title.steps}  {record.condition}, {phase}: {states}  "
         f"{record.frame_ms[-1]:.0f} ms  {record.answers[0].flops / 1e9:.1f} GFLOP  {answers}"
     )
+
+
+def _spoken(answer: JudgedAnswer) -> str:
+    verdict = _VERDICTS[answer.right][2]
+    if answer.right is False:
+        verdict += f" ({answer.expected})"
+    return f"{answer.text} {answer.confidence:.2f} {verdict}"
 
 
 def save_picture(path: Path, title: DemoTitle, script: Script, record: DemoRecord) -> None:
@@ -191,12 +203,13 @@ def _table(
             *gap,
             upper,
             Text(),
-            _questions(record, columns),
+            _questions(record, columns, wrap=airy),
             *gap,
             _totals(title, record, columns),
             _trouble(record),
         ),
-        title=f"[bold]tailwire demo[/bold]  {title.model} {title.precision}  ·  {title.drive}",
+        title=f"[bold]tailwire demo[/bold]  {title.model} {title.precision}  ·  "
+        f"{title.drive}, {record.condition}",
         subtitle=f"step {record.steps} of {title.steps}",
         border_style="cyan",
         width=width,
@@ -245,21 +258,42 @@ def _stages(record: DemoRecord, columns: _Columns) -> Table:
     return grid
 
 
-def _questions(record: DemoRecord, columns: _Columns) -> Table:
+def _questions(record: DemoRecord, columns: _Columns, *, wrap: bool) -> Table:
     grid = _plain_table(expand=True)
-    grid.add_column("standing question", ratio=1)
-    grid.add_column("answer", width=columns.answer, no_wrap=True)
-    grid.add_column("confidence", width=columns.confidence_bar + 6, no_wrap=True)
-    for answer in record.answers:
-        confidence = Text(f"{answer.confidence:.2f}  ")
-        confidence.append(_bar(answer.confidence, columns.confidence_bar), "magenta")
-        grid.add_row(answer.question, Text(answer.text, "bold"), confidence)
+    # Where lines are few, the end of a long question is given up and not the last lines.
+    grid.add_column("standing question", ratio=1, no_wrap=not wrap, overflow="ellipsis")
+    grid.add_column("answer", width=columns.answer + 2, no_wrap=True)
+    grid.add_column("truth", width=columns.answer, no_wrap=True)
+    grid.add_column("sure", no_wrap=True)
+    grid.add_column("right", justify="right", no_wrap=True, width=5)
+    grid.add_column("blind", justify="right", no_wrap=True, width=5)
+    for answer, tally in zip(record.answers, record.tallies, strict=True):
+        mark, style, _ = _VERDICTS[answer.right]
+        grid.add_row(
+            answer.question,
+            Text(f"{mark} ", style).append(answer.text, f"bold {style}"),
+            Text(answer.expected or "?", "" if answer.expected else "bright_black"),
+            f"{answer.confidence:.2f}",
+            _share(tally.right, tally),
+            Text(_share(tally.blind, tally), "bright_black"),
+        )
     return grid
 
 
+def _share(count: int, tally: Tally) -> str:
+    return f"{count / tally.known:.0%}" if tally.known else ""
+
+
 def _totals(title: DemoTitle, record: DemoRecord, columns: _Columns) -> Text:
-    frame = record.answers[0]
+    frame, total = record.answers[0], record.overall
+    score = []
+    if total.known:
+        score = [
+            f"right {total.right / total.known:.0%} of {total.known}, "
+            f"blind {total.blind / total.known:.0%}"
+        ]
     facts = [
+        *score,
         f"frame p50 {record.median_ms:.0f} ms",
         f"{frame.flops / 1e9:.1f} GFLOP",
         f"tail {frame.plan.tail_blocks} of {title.num_blocks} blocks",

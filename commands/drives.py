@@ -1,4 +1,4 @@
-"""The drive that a command works on: the user's nuScenes, or a sketch that is made here once."""
+"""The drive that a command works on: the user's nuScenes, or the clip that ships with Tailwire."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ..runtime.files import (
     cache_error,
     folder_lock,
     partial_name,
+    sync_folder,
 )
 
 if TYPE_CHECKING:
+    from ..runtime.runtime import Runtime
     from ..simulation.nuscenes import NuScenes, Sample, Snapshot
 
-#: To be changed when the sketch would come out different, so that old ones are not used again.
-_SKETCH = "sketch-1"
 _LONE_KEYFRAME_GAP_NS = 500_000_000
 
 
@@ -35,10 +35,23 @@ class Drive:
     Attributes:
         data: the data set.
         title: what to call it in front of the user.
+        plays_all: whether a demo plays all scenes one after the other, not the first alone.
     """
 
     data: NuScenes
     title: str
+    plays_all: bool = False
+
+    def scenes(self) -> tuple[tuple[Sample, ...], ...]:
+        """The keyframes of the scenes that a demo plays.
+
+        Raises:
+            DataError: there is no keyframe.
+        """
+        if not self.plays_all:
+            return (self.first_scene(),)
+        played = (self.data.samples(scene) for scene in self.data.scenes if scene.num_samples)
+        return tuple(played) or (self.first_scene(),)
 
     def first_scene(self) -> tuple[Sample, ...]:
         """The keyframes of the first scene that has any.
@@ -82,17 +95,17 @@ class Drive:
 
 
 def open_drive(nuscenes: Path | None, version: str | None, progress: Progress) -> Drive:
-    """Open the user's data set, or the sketch drive where none is named.
+    """Open the user's data set, or the clip where none is named.
 
     Args:
         nuscenes: dataroot; None takes `$TAILWIRE_NUSCENES`.
         version: of the user's data set.
-        progress: told while the sketch is made.
+        progress: told while the clip is unpacked.
 
     Raises:
-        DataError: the data set is missing or broken.
+        DataError: the data set is missing or broken, or the clip is.
         ConfigError: a version is given, but no data set.
-        CacheError: the sketch cannot be kept.
+        CacheError: the clip cannot be kept.
     """
     from ..simulation.nuscenes import NuScenes
 
@@ -107,35 +120,42 @@ def open_drive(nuscenes: Path | None, version: str | None, progress: Progress) -
             field="--version",
             remedy="name its dataroot with --nuscenes DIR",
         )
-    return Drive(NuScenes.open(sketch_drive(progress)), "sketch drive")
+    return Drive(NuScenes.open(clip_dataroot(progress)), "the clip", plays_all=True)
 
 
-def sketch_drive(progress: Progress) -> Path:
-    """The dataroot of the sketch drive, made now if the cache lacks it.
+def clip_dataroot(progress: Progress) -> Path:
+    """The dataroot of the clip that ships with Tailwire, unpacked now if the cache lacks it.
 
     Raises:
+        DataError: the archive is missing or not the one that was shipped.
         CacheError: the cache cannot be written, or its disk is full.
     """
+    from ..simulation.clip import clip_archive, read_record
+
     drives = cache_dir() / "drives"
-    folder = drives / _SKETCH
+    # Named after its content, so that one of another version is not used again.
+    folder = drives / f"clip-{read_record(clip_archive()).sha256[:16]}"
     if folder.is_dir():
         return folder
-    waiting = "waiting for another process that is drawing the sketch drive"
+    waiting = "waiting for another process that is unpacking the clip"
     with folder_lock(drives, on_wait=lambda _: progress(waiting)):
         if not folder.is_dir():
-            progress("drawing the sketch drive, once (about ten seconds)")
-            _draw(folder)
+            progress("unpacking the clip, once")
+            _unpack(folder)
     return folder
 
 
-def _draw(folder: Path) -> None:
-    """Draw the sketch and give it its name; the caller holds the lock of the folder around it."""
-    from ..simulation.sketch_drive import make_sketch_drive
+def _unpack(folder: Path) -> None:
+    """Unpack the clip and give it its name; the caller holds the lock of the folder around it."""
+    from ..simulation.clip import unpack_clip
 
     _remove_leftovers(folder.parent)
+    partial = folder.parent / partial_name(folder.name)
     try:
-        # The name of the drive is given to a whole one only; see `runtime/files.py`.
-        make_sketch_drive(folder.parent / partial_name(folder.name)).rename(folder)
+        unpack_clip(partial)
+        # The name of the clip is given to a whole one only; see `runtime/files.py`.
+        partial.rename(folder)
+        sync_folder(folder.parent)
     except OSError as error:
         raise cache_error(error, folder) from error
     finally:
@@ -147,37 +167,109 @@ def _remove_leftovers(drives: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def perceiving(runtime: Runtime) -> tuple[str, ...]:
+    """The sensors that are on and perceive; given objects are no sensor of a drive."""
+    pack = runtime.pack
+    return tuple(
+        name
+        for name in runtime.sensors
+        if pack.encoders[pack.sensor_encoders[name]].modality != "objects"
+    )
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What there is to see at a step.
+
+    Attributes:
+        snapshot: the frames, with stamps that only go forward.
+        sample_token: of the keyframe.
+        condition: light and weather, as the scene's description has it.
+        begins: whether this is another place than the step before, so that nothing seen there
+            says anything here.
+    """
+
+    snapshot: Snapshot
+    sample_token: str
+    condition: str
+    begins: bool
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A keyframe in the order of the playback."""
+
+    sample: Sample
+    condition: str
+    begins: bool
+    #: From its own stamp to that of the playback.
+    later_ns: int
+
+
 class Playback:
-    """The keyframes of a scene, over and over, in a time that only goes forward."""
+    """The keyframes of a drive, over and over, in a time that only goes forward."""
 
     def __init__(self, drive: Drive) -> None:
-        """Play the first scene of `drive`.
+        """Play what a demo plays of `drive`.
 
         Raises:
             DataError: it has no keyframe.
         """
+        from ..simulation.questions.conditions import condition_of
+
         self._drive = drive
         self.title = drive.title
-        self._samples = drive.first_scene()
-        stamps = [sample.stamp_ns for sample in self._samples]
-        gaps = sorted(b - a for a, b in pairwise(stamps))
+        self.data = drive.data
+        scenes = drive.scenes()
+        gaps = sorted(b.stamp_ns - a.stamp_ns for scene in scenes for a, b in pairwise(scene))
         #: Time between two keyframes.
         self.gap_ns = gaps[len(gaps) // 2] if gaps else _LONE_KEYFRAME_GAP_NS
-        self._period_ns = stamps[-1] - stamps[0] + self.gap_ns
+        described = {scene.token: scene.description for scene in drive.data.scenes}
+        self._several = len(scenes) > 1
+        self._places: list[_Place] = []
+        next_ns = scenes[0][0].stamp_ns
+        for scene in scenes:
+            condition = condition_of(described[scene[0].scene_token])
+            later_ns = next_ns - scene[0].stamp_ns
+            for place, sample in enumerate(scene):
+                self._places.append(_Place(sample, condition, place == 0, later_ns))
+            next_ns = scene[-1].stamp_ns + later_ns + self.gap_ns
+        self._period_ns = next_ns - scenes[0][0].stamp_ns
 
-    def read(self, step: int, sensors: Iterable[str]) -> Snapshot:
+    def __len__(self) -> int:
+        """Keyframes before it begins anew."""
+        return len(self._places)
+
+    @property
+    def plays_all(self) -> bool:
+        """Whether it is meant to be played from its beginning to its end."""
+        return self._drive.plays_all
+
+    @property
+    def sample_tokens(self) -> list[str]:
+        """Of all keyframes, in their order."""
+        return [place.sample.token for place in self._places]
+
+    def read(self, step: int, sensors: Iterable[str]) -> Moment:
         """What the sensors see at a step.
 
         Args:
             step: from 0, without an end.
             sensors: names; those that the drive lacks are among the dropped.
         """
-        turn, place = divmod(step, len(self._samples))
-        seen = self._drive.snapshot(self._samples[place].token, sensors)
+        turn, index = divmod(step, len(self._places))
+        place = self._places[index]
+        seen = self._drive.snapshot(place.sample.token, sensors)
         # Stamps that jumped back would be late frames, and dropped as such.
-        later_ns = turn * self._period_ns
+        later_ns = place.later_ns + turn * self._period_ns
         frames = {
             name: replace(frame, stamp_ns=frame.stamp_ns + later_ns)
             for name, frame in seen.frames.items()
         }
-        return replace(seen, frames=frames)
+        return Moment(
+            replace(seen, frames=frames),
+            place.sample.token,
+            place.condition,
+            # A single scene that begins anew is shown as one that goes on.
+            place.begins and self._several and step > 0,
+        )

@@ -140,7 +140,7 @@ def test_a_cache_that_cannot_be_written(
     assert "TAILWIRE_CACHE" in command().error()
 
 
-def test_a_cache_that_cannot_hold_the_sketch_drive(
+def test_a_cache_that_cannot_hold_the_clip(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "file"

@@ -18,11 +18,15 @@ from typing import Any
 import pytest
 import yaml
 
+from tailwire.commands import drives
+from tailwire.commands.demo_record import JudgedAnswer, Tally
 from tailwire.commands.demo_script import Script
 from tailwire.runtime.config import RuntimeConfig, read_config
-from tailwire.runtime.plans import Answer
+from tailwire.runtime.plans import Answer, Plan
 from tailwire.runtime.runtime import Runtime
-from tailwire.simulation import sketch_drive
+from tailwire.simulation import clip
+from tailwire.simulation.nuscenes import NuScenes
+from tailwire.simulation.questions.truth import GroundTruth
 
 from .conftest import Run
 
@@ -35,9 +39,9 @@ def demo(run: Run, drive: Path, runtime_options: list[str]) -> Run:
     return lambda *words: run("demo", "--nuscenes", drive, *runtime_options, *words)
 
 
-def answers_in(folder: Path) -> list[Answer]:
+def answers_in(folder: Path) -> list[JudgedAnswer]:
     lines = (folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()
-    return [Answer.model_validate_json(line) for line in lines]
+    return [JudgedAnswer.model_validate_json(line) for line in lines]
 
 
 def sensors_by_step(answers: Sequence[Answer]) -> list[set[str]]:
@@ -135,7 +139,13 @@ def test_on_a_terminal_a_table_is_redrawn_that_fits(
 def test_the_picture_shows_the_last_step(demo: Run, tmp_path: Path) -> None:
     demo("--steps", "5", "--capture", tmp_path / "demo.svg")
     picture = (tmp_path / "demo.svg").read_text().replace("&#160;", " ")
-    for shown in ("lidar_top", "How many cars are there?", "encode camera", "untrained pack"):
+    for shown in (
+        "lidar_top",
+        "How many moving cars",
+        "truth",
+        "encode camera",
+        "untrained pack",
+    ):
         assert shown in picture
     assert "step 5 of 5" in picture
 
@@ -188,7 +198,7 @@ def test_a_signal_leaves_whole_lines(
     assert answers_in(out)
 
 
-def test_the_sketch_drive_is_made_once_and_whole(
+def test_the_clip_is_unpacked_once_and_whole(
     run: Run,
     drive: Path,
     runtime_options: list[str],
@@ -197,21 +207,95 @@ def test_the_sketch_drive_is_made_once_and_whole(
 ) -> None:
     made: list[Path] = []
 
-    def drawn(out: Path) -> Path:
+    def unpacked(out: Path) -> None:
         made.append(out)
         if len(made) == 1:
             out.mkdir()
             raise KeyboardInterrupt  # The first one is cut off in the middle.
-        return Path(shutil.copytree(drive, out))
+        shutil.copytree(drive, out)
 
-    monkeypatch.setattr(sketch_drive, "make_sketch_drive", drawn)
+    monkeypatch.setattr(clip, "unpack_clip", unpacked)
+    monkeypatch.setattr(drives, "cache_dir", lambda: tmp_path / "drives")
     words = ["demo", *runtime_options, "--steps", "1"]
     assert run(*words).code == 130
     assert run(*words, "--out", tmp_path / "a").code == 0
     again = run(*words, "--out", tmp_path / "b")
-    assert "sketch drive" in again.out
+    assert "the clip" in again.out
     assert len(made) == 2
     assert not any(path.exists() for path in made)
+
+
+def test_the_clip_is_played_from_day_into_night_beside_the_truth(
+    run: Run, runtime_options: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "results"
+    outcome = run("demo", *runtime_options, "--out", out)
+    assert outcome.code == 0
+    steps = [line for line in outcome.out.splitlines() if line.startswith("step ")]
+    conditions = [line.split(",")[0].split()[-1] for line in steps]
+    assert conditions == sorted(conditions)
+    assert set(conditions) == {"day", "night"}
+    answers = answers_in(out)
+    assert len(answers) == len(steps) * QUESTIONS
+    assert len({answer.sample_token for answer in answers}) == len(steps)
+    judged = [answer for answer in answers if answer.expected is not None]
+    assert len(judged) > len(answers) / 4
+    assert all(answer.right == (answer.text == answer.expected) for answer in judged)
+    assert all(answer.right is None for answer in answers if answer.expected is None)
+    assert f"{sum(bool(a.right) for a in judged)} of {len(judged)} right" in outcome.out
+    data = NuScenes.open(next((drives.cache_dir() / "drives").glob("clip-*")))
+    texts = [answer.question for answer in answers[:QUESTIONS]]
+    truth = GroundTruth(data, texts)
+    assert [answer.expected for answer in answers] == [
+        expected for one in answers[::QUESTIONS] for expected in truth.at(one.sample_token)
+    ]
+    stamps = [max(use.stamp_ns for use in a.sensors.values()) for a in answers[::QUESTIONS]]
+    assert all(0.4e9 < after - before < 0.6e9 for before, after in pairwise(stamps))
+
+
+def test_a_damaged_clip_is_named(
+    run: Run, runtime_options: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    archive = tmp_path / "clip.zip"
+    archive.write_bytes(clip.clip_archive().read_bytes()[:-1000])
+    archive.with_suffix(".json").write_bytes(clip.clip_archive().with_suffix(".json").read_bytes())
+    monkeypatch.setattr("tailwire.simulation.clip.unpack.clip_archive", lambda: archive)
+    monkeypatch.setattr(drives, "cache_dir", lambda: tmp_path / "cache")
+    assert str(archive) in run("demo", *runtime_options).error()
+    assert not any((tmp_path / "cache" / "drives").glob("*clip*"))
+
+
+def test_without_annotations_nothing_is_judged(
+    run: Run, own_drive: Path, runtime_options: list[str], tmp_path: Path
+) -> None:
+    (own_drive / "v1.0-mini" / "sample_annotation.json").write_text("[]")
+    (own_drive / "v1.0-mini" / "instance.json").write_text("[]")
+    words = ("demo", "--nuscenes", own_drive, *runtime_options, "--steps", "2")
+    outcome = run(*words, "--out", tmp_path / "results")
+    assert outcome.code == 0
+    assert "accuracy     unknown" in outcome.out
+    assert {answer.expected for answer in answers_in(tmp_path / "results")} == {None}
+
+
+def test_majorities_are_counted_beside_right_answers() -> None:
+    tally = Tally("yes")
+    for text, expected in (("yes", "yes"), ("no", "yes"), ("no", "no"), ("no", None)):
+        plan = Plan(sensors={}, tail_blocks=1, precision="fp32", flops=1)
+        answer = Answer(
+            question="Is it?",
+            text=text,
+            confidence=0.5,
+            stamp_ns=None,
+            sensors={},
+            dropped={},
+            plan=plan,
+            timings_ms={},
+            flops=1,
+            pack="pack 1",
+            pack_trained=True,
+        )
+        tally.add(JudgedAnswer.of(answer, "keyframe", expected))
+    assert (tally.known, tally.right, tally.blind) == (3, 2, 2)
 
 
 def test_the_users_data_set_is_taken_from_the_environment(
