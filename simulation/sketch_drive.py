@@ -1,4 +1,4 @@
-"""A small made-up drive in nuScenes format, for a first run without any download.
+"""A small made-up drive in nuScenes format, drawn within seconds with the core alone; for tests.
 
 One straight street of blocks with cars, a bus, a truck, people, cones and barriers, seen by the
 six cameras and the LiDAR of the nuScenes rig. It shows that the pipeline runs and where things
