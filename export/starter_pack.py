@@ -13,6 +13,7 @@ import yaml
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from ..runtime.adaptation.initial_weights import initial_weight
 from ..runtime.connections import ConnectionSpec, weight_shapes
 from ..runtime.encoders import CameraInput, EncoderSpec, LidarInput
 from ..runtime.files import sha256_of
@@ -142,22 +143,6 @@ def make_starter_pack(
 def initial_connection(
     shapes: dict[str, tuple[int, ...]], seed: int
 ) -> dict[str, NDArray[np.float32]]:
-    """Weights to start training from: scaled normal matrices, neutral norms and LoRA, random gates.
-
-    Gates are uniform in (-1, 1) before the sigmoid, as in mPnP-LLM (2312.07886).
-    """
+    """Weights to start training from, see `initial_weight`."""
     rng = np.random.default_rng(seed)
-    weights: dict[str, NDArray[np.float32]] = {}
-    for name, shape in shapes.items():
-        if name.startswith("gate."):
-            array = rng.uniform(-1, 1, shape)
-        elif ".norm" in name and not name.endswith(".b"):
-            array = np.ones(shape)
-        elif name.startswith("sensor.") or name == "summary":
-            array = rng.normal(0, 0.02, shape)
-        elif len(shape) == 1 or (name.startswith("lora.") and name.endswith(".b")):
-            array = np.zeros(shape)
-        else:
-            array = rng.normal(0, shape[0] ** -0.5, shape)
-        weights[name] = array.astype(np.float32)
-    return weights
+    return {name: initial_weight(name, shape, rng) for name, shape in shapes.items()}

@@ -211,14 +211,28 @@ class Connection:
         }
         self._loras: dict[int, Lora] = {}
 
-    def with_weights(self, weights: Mapping[str, Float]) -> Connection:
+    def with_weights(
+        self, weights: Mapping[str, Float], *, lora_rank: int | None = None
+    ) -> Connection:
         """The same connection with other weights, e.g. after adaptation.
+
+        Args:
+            weights: all of them.
+            lora_rank: of the LoRA in them, None for that of this connection. No engine depends
+                on it.
 
         Raises:
             PackError: a weight is missing, unknown, of another shape, not float32, or not finite.
         """
-        check_weights(weights, {name: w.shape for name, w in self.weights.items()}, "connection")
-        return Connection(self.spec, self._config, self._engine, weights)
+        rank = self.spec.lora_rank if lora_rank is None else lora_rank
+        shapes = {n: w.shape for n, w in self.weights.items() if not n.startswith("lora.")}
+        check_weights(weights, shapes | self.lora_shapes(rank), "connection")
+        spec = self.spec.model_copy(update={"lora_rank": rank})
+        return Connection(spec, self._config, self._engine, weights)
+
+    def lora_shapes(self, rank: int) -> dict[str, tuple[int, ...]]:
+        """Name and shape of the weights that a LoRA of this rank has."""
+        return _lora_shapes(self.spec.model_copy(update={"lora_rank": rank}), self._config)
 
     def close(self) -> None:
         """Free the engine."""

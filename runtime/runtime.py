@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from .answering import AskedQuestion, Reply, reply_to_all, stream_reply
 from .asking import Preparer, as_question
@@ -26,6 +27,7 @@ from .questions import Question
 from .scene import Lookout, Scene
 from .scheduler import PlanRequest, SensorAction
 from .sensor_buffer import SensorBuffer
+from .serving import Serving, check_swap
 
 Frames = Iterable[SensorFrame] | Mapping[str, SensorFrame]
 
@@ -67,6 +69,7 @@ class Runtime:
         self._closed = False
         self._buffer = SensorBuffer(parts.perception.sensors)
         self._watched: dict[int, AskedQuestion] = {}
+        self._previous: Serving | None = None
         self._ids = itertools.count(1)
         self._preparer = Preparer(parts.model, parts.pack.prompt)
         self._cost = parts.frame_cost()
@@ -130,14 +133,18 @@ class Runtime:
         """
         with self._lock:
             depth = self._parts.checked_depth(tail_blocks)
-            boundary = self.model.boundary(depth)
             # Only heads that end too early run again.
             self._watched |= {
                 key: self._prepare(asked.question, depth)
-                for key, asked in self._watched.items()
-                if boundary not in asked.head.states
+                for key, asked in self._lacking(self.model.boundary(depth)).items()
             }
             self._tail_blocks = depth
+
+    def _lacking(self, boundary: int) -> dict[int, AskedQuestion]:
+        """Standing questions whose head has no states at a boundary."""
+        with self._lock:
+            watched = self._watched.items()
+            return {k: asked for k, asked in watched if boundary not in asked.head.states}
 
     def swap_connection(self, connection: Connection) -> Connection:
         """Use other connection weights from the next frame.
@@ -152,20 +159,69 @@ class Runtime:
             ConfigError: the connection is of another shape.
         """
         with self._lock:
-            old = self._parts.connection
-            if connection.spec != old.spec or connection.weights.keys() != old.weights.keys():
-                raise ConfigError(
-                    "the connection is of another shape than the loaded one",
-                    field="connection",
-                    remedy="make it with with_weights() of the loaded one, or load another pack",
-                )
-            self._parts.connection = connection
-            return old
+            return self.serve(replace(self.serving, connection=connection)).connection
 
     @property
     def connection(self) -> Connection:
         """The connection in use."""
         return self._parts.connection
+
+    @property
+    def serving(self) -> Serving:
+        """All that answers now."""
+        with self._lock:
+            parts = self._parts
+            return Serving(parts.connection, self._sensors, self._tail_blocks, parts.pack)
+
+    def serve(self, serving: Serving) -> Serving:
+        """Use other weights, sensors and depth, all from the same frame on.
+
+        Heads that the new depth needs run before, question by question between frames, so that
+        the swap itself is a few assignments.
+
+        Returns:
+            What served before, for roll-back.
+
+        Raises:
+            ConfigError: the connection is of another shape, or the depth does not fit.
+            SensorError: a sensor is unknown.
+        """
+        parts, depth = self._parts, serving.tail_blocks
+        check_swap(parts.connection, serving.connection)
+        parts.checked_depth(depth)
+        sensors = parts.checked_sensors(serving.sensors)
+        boundary = self.model.boundary(depth)
+        ready: dict[int, AskedQuestion] = {}
+        for key, asked in self._lacking(boundary).items():
+            with self._lock:
+                ready[key] = self._prepare(asked.question, depth)
+        with self._lock:
+            self._check_open()
+            old = self.serving
+            for key, asked in self._lacking(boundary).items():
+                # One that was watched meanwhile has none ready.
+                self._watched[key] = ready.get(key) or self._prepare(asked.question, depth)
+            parts.connection, parts.pack = serving.connection, serving.pack
+            self._sensors, self._tail_blocks = sensors, depth
+            self._cost = parts.frame_cost()
+            self._previous = old
+            return old
+
+    def roll_back(self) -> Serving:
+        """Serve with what served before the last swap; a second call takes that back.
+
+        Returns:
+            What served until now.
+
+        Raises:
+            ConfigError: nothing was swapped yet.
+        """
+        with self._lock:
+            if self._previous is None:
+                raise ConfigError(
+                    "nothing was swapped yet", field="roll_back", remedy="adapt or swap first"
+                )
+            return self.serve(self._previous)
 
     def watch(self, question: str | Question, answers: Sequence[str] | None = None) -> int:
         """Keep a standing question; its head runs now, once.

@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from ..runtime.adaptation.samples import HeadTexts
+from ..runtime.adaptation.text_states import packed_states
 from ..runtime.errors import CacheError, ConfigError
 from ..runtime.files import open_atomic
 from ..runtime.language_model import LanguageModel
-from ..runtime.packing import pack_lengths, packed_bias
 from ..runtime.passes import split_passes
 
 #: Texts of one file of the cache.
@@ -122,27 +122,7 @@ class _Store:
 
 def encode_packed(model: LanguageModel, texts: Sequence[TokenIds], boundary: int) -> np.ndarray:
     """Residual stream `[tokens of all texts, hidden_size]` that enters block `boundary`."""
-    layout = pack_lengths([len(text) for text in texts])
-    ids = np.concatenate([np.asarray(text, np.int64) for text in texts])
-    residual, qkv = model.embed_tokens(ids, layout.position_ids)
-    config = model.config
-    bias = packed_bias(config, layout, np.zeros(0, np.int64))
-    empty = np.zeros((1, config.num_kv_heads, 0, config.head_dim), np.float32)
-    for group, engine in model.groups:
-        if group.start >= boundary:
-            break
-        blocks = range(group.start, group.stop)
-        outputs = model.run_group(
-            group,
-            engine,
-            residual,
-            qkv,
-            layout,
-            dict.fromkeys(blocks, (empty, empty)),
-            dict.fromkeys(blocks, bias),
-        )
-        residual, qkv = outputs["residual"], outputs["qkv"]
-    return residual[0]
+    return packed_states(model, texts, (boundary,))[0]
 
 
 def _identity(model: LanguageModel, boundary: int) -> str:

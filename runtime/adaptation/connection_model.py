@@ -71,13 +71,17 @@ class ConnectionModel(nn.Module):
     def trained(self, names: Iterable[str] | None = None) -> list[nn.Parameter]:
         """Parameters to train: those whose name begins with one of `names`, None for all.
 
+        A whole name means that weight alone (`sensor.cam_front`, not `sensor.cam_front_left`).
         The others are frozen.
         """
         chosen: list[nn.Parameter] = []
-        wanted = None if names is None else tuple(names)
+        wanted = None if names is None else frozenset(names)
+        beginnings = tuple((wanted or frozenset()) - self._shapes.keys())
         for name in self._shapes:
             parameter = self.p[_key(name)]
-            parameter.requires_grad_(wanted is None or name.startswith(wanted))
+            parameter.requires_grad_(
+                wanted is None or name in wanted or name.startswith(beginnings)
+            )
             if parameter.requires_grad:
                 chosen.append(parameter)
         return chosen

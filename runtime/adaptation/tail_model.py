@@ -36,9 +36,22 @@ class Prefix:
     values: Tensor
     present: Tensor
 
+    def last(self, blocks: int) -> Prefix:
+        """What the last `blocks` blocks get of it."""
+        return Prefix(self.keys[:, -blocks:], self.values[:, -blocks:], self.present)
+
 
 #: By block of the tail and `key` or `value`: the two factors `[hidden_size, rank]`, `[rank, kv]`.
 LowRank = Mapping[tuple[int, str], tuple[Tensor, Tensor]]
+
+
+def without_first(branches: LowRank, blocks: int) -> LowRank:
+    """The branches of a tail that is shallower by `blocks`."""
+    return {
+        (block - blocks, side): factors
+        for (block, side), factors in branches.items()
+        if block >= blocks
+    }
 
 
 class TailModel(nn.Module):

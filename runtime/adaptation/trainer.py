@@ -23,7 +23,7 @@ from torch.nn import functional
 from ..errors import ConfigError, TailwireError
 from .connection_model import ConnectionModel, SensorTokens
 from .samples import ROLES, Samples, TrainingData
-from .tail_model import TailModel
+from .tail_model import TailModel, without_first
 
 #: Few rows are meant by a question; these count more.
 _ROW_BALANCE = 3.0
@@ -126,31 +126,36 @@ class Trainer:
         config: TrainingConfig,
         *,
         checkpoint: Path | None = None,
+        look_with: Sequence[str] | None = None,
     ) -> None:
         """Get ready, and take up the checkpoint if there is one.
 
         Args:
             model: is trained in place.
-            tail: as deep as the connection.
+            tail: as deep as the connection, or shallower; then `data.heads` has what enters it.
             data: to learn from.
             config: of the run.
             checkpoint: file to keep the state in; None keeps none.
+            look_with: sensors of looks at the held-out samples, None for all.
 
         Raises:
-            ConfigError: there are no samples, or the depths differ.
+            ConfigError: there are no samples, or the depths do not fit.
             TrainingError: the checkpoint is of another run.
         """
         if not len(data.train):
             raise ConfigError(
                 "there is no sample to learn from", field="data", remedy="give more questions"
             )
-        if tail.num_blocks != model.spec.tail_blocks:
+        skipped = model.spec.tail_blocks - tail.num_blocks
+        reads_text = model.spec.kind == "conditioned"
+        if skipped < 0 or (skipped and reads_text and data.heads.entering is None):
             raise ConfigError(
                 f"a tail of {tail.num_blocks} blocks before a connection of "
                 f"{model.spec.tail_blocks}",
                 field="tail",
                 remedy="load the tail as deep as the connection",
             )
+        self._look_with = None if look_with is None else list(look_with)
         self.model, self.tail, self.data, self.config = model, tail, data, config
         self._rows = [tail.rows_of(choice) for choice in data.choices]
         self._path = checkpoint
@@ -231,7 +236,7 @@ class Trainer:
     def evaluate(
         self, samples: Samples, sensors: Sequence[str] | None = None, batch: int = 256
     ) -> NDArray[np.bool_]:
-        """Whether each decision is right.
+        """Whether each decision is right; by the summary alone while only that is trained.
 
         Args:
             samples: decisions.
@@ -240,6 +245,7 @@ class Trainer:
         """
         self.model.eval()
         active = list(self.data.tokens) if sensors is None else list(sensors)
+        through_tail = self.step > self.config.summary_steps or self.model.spec.kind == "plain"
         right = np.zeros(len(samples), np.bool_)
         order = np.argsort(samples.allowed, kind="stable")
         for allowed in np.unique(samples.allowed):
@@ -247,8 +253,11 @@ class Trainer:
             for start in range(0, len(rows), batch):
                 part = rows[start : start + batch]
                 taken = samples.take(part)
-                final, _ = self._forward(taken, active, through_tail=True)
-                scores = final @ self._rows[int(allowed)].T
+                final, made = self._forward(taken, active, through_tail=through_tail)
+                if through_tail or made is None:
+                    scores = final @ self._rows[int(allowed)].T
+                else:
+                    scores = self._guesses(made[:, 0], int(allowed))
                 right[part] = scores.argmax(-1).numpy() == taken.target
         self.model.train()
         return right
@@ -347,8 +356,13 @@ class Trainer:
             prefix, rows = self.model(tokens, residual, long)
         if not through_tail:
             return residual.new_zeros(0), rows
+        if self.data.heads.entering is not None:
+            residual = torch.from_numpy(self.data.heads.batch(samples.text, entering=True)[0])
+        depth = self.tail.num_blocks
         branches = self.model.low_rank() if low_rank else None
-        return self.tail(residual, long, prefix, branches), rows
+        if branches is not None:
+            branches = without_first(branches, self.model.spec.tail_blocks - depth)
+        return self.tail(residual, long, prefix.last(depth), branches), rows
 
     def _loss(
         self, samples: Samples, final: Tensor, summary: Tensor | None
@@ -368,13 +382,16 @@ class Trainer:
                 )
             weight = config.summary_weight if len(final) else 1.0
             if summary is not None and weight:
-                count = len(self.data.choices[int(allowed)])
-                guesses = summary[rows].float() @ self._summary[int(allowed)][:, :count]
+                guesses = self._guesses(summary[rows], int(allowed))
                 total = total + weight * share * functional.cross_entropy(guesses, wanted)
                 scores = guesses if scores is None else scores
             if scores is not None:
                 right += int((scores.argmax(-1) == wanted).sum())
         return total, right / len(samples)
+
+    def _guesses(self, summary: Tensor, allowed: int) -> Tensor:
+        """What the summary row says by itself, scores of a set of allowed tokens."""
+        return summary.float() @ self._summary[allowed][:, : len(self.data.choices[allowed])]
 
     def _row_loss(self, samples: Samples, sensors: Sequence[str], rows: Tensor) -> Tensor:
         """Whether each row stands for an object that the question is about, in each role."""
@@ -417,7 +434,7 @@ class Trainer:
         count = min(self.config.evaluate_on, len(held_out))
         rows = np.random.default_rng(self.config.seed).permutation(len(held_out))[:count]
         samples = held_out.take(rows)
-        right = self.evaluate(samples)
+        right = self.evaluate(samples, self._look_with)
         history.step.append(self.step)
         history.samples.append(self.step * self.config.batch)
         history.seconds.append(seconds)
