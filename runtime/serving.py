@@ -33,9 +33,7 @@ def check_swap(old: Connection, new: Connection) -> None:
         ConfigError: it does.
     """
     same_rank = new.spec.model_copy(update={"lora_rank": old.spec.lora_rank})
-    names = [
-        {name for name in one.weights if not name.startswith("lora.")} for one in (old, new)
-    ]
+    names = [{name for name in one.weights if not name.startswith("lora.")} for one in (old, new)]
     if same_rank != old.spec or names[0] != names[1]:
         raise ConfigError(
             "the connection is of another shape than the loaded one",

@@ -44,6 +44,7 @@ _IMAGE_WIDTH = 1600
 _MADE_ON = "trained on drives that Tailwire made"
 
 Weights = Mapping[str, NDArray[np.floating]]
+_Row = tuple[float, float, float]
 
 
 def encoder_specs() -> dict[str, EncoderSpec]:
@@ -105,9 +106,9 @@ def sensor_specs() -> tuple[SensorSpec, ...]:
     )
 
 
-def _rows(matrix: NDArray[np.floating]) -> tuple[tuple[float, float, float], ...]:
-    first, second, third = (tuple(round(float(v), 4) for v in row) for row in matrix)
-    return (first, second, third)  # pyright: ignore[reportReturnType] - three of three
+def _rows(matrix: NDArray[np.floating]) -> tuple[_Row, _Row, _Row]:
+    first, second, third = ((float(a), float(b), float(c)) for a, b, c in matrix.round(4))
+    return first, second, third
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,8 @@ class AdaptationData:
             order = np.random.default_rng(seed).permutation(len(names))
             wanted, found = share * len(with_questions), frozenset()
             for name in (names[int(at)] for at in order):
-                if len(found) + 1 >= len(names) or sum(b in found for b in with_questions) >= wanted:
+                enough = sum(block in found for block in with_questions) >= wanted
+                if enough or len(found) + 1 >= len(names):
                     break
                 found |= {name}
         if not found or len(found) == len(names):

@@ -57,6 +57,9 @@ def without_first(branches: LowRank, blocks: int) -> LowRank:
 class TailModel(nn.Module):
     """The last blocks; text comes from caches, sensors as prefixes."""
 
+    _cos: Tensor
+    _sin: Tensor
+
     def __init__(self, weights: TailWeights, dtype: torch.dtype = torch.bfloat16) -> None:
         """Copy the weights.
 
@@ -81,7 +84,7 @@ class TailModel(nn.Module):
         self.num_blocks = len(weights.blocks)
 
         def frozen(array: NDArray, kind: torch.dtype = torch.float32) -> nn.Parameter:
-            return nn.Parameter(torch.from_numpy(array).to(kind), requires_grad=False)
+            return nn.Parameter(torch.tensor(array, dtype=kind), requires_grad=False)
 
         for index, block in enumerate(weights.blocks):
             for name in ("attention_norm", "ffn_norm"):
