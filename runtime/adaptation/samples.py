@@ -133,11 +133,14 @@ class Samples:
 
     def take(self, rows: NDArray[np.integer] | slice) -> Samples:
         """Some of them."""
-        columns = (self.moment, self.text, self.allowed, self.target, self.group)
-        bits = (self.certain, self.possible)
         return Samples(
-            *(column[rows] for column in columns),
-            *(None if one is None else one[rows] for one in bits),
+            self.moment[rows],
+            self.text[rows],
+            self.allowed[rows],
+            self.target[rows],
+            self.group[rows],
+            None if self.certain is None else self.certain[rows],
+            None if self.possible is None else self.possible[rows],
         )
 
 
