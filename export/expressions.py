@@ -63,6 +63,12 @@ class Expression:
         is_above = self.graph.op("Greater", self.name, self.graph.scalar(limit))
         return Expression(self.graph, self.graph.op("Cast", is_above, to=1))
 
+    def likeliest(self) -> Expression:
+        """1 where a value is the largest of its last axis, else 0."""
+        largest = self._node("ReduceMax", self.graph.ints(-1), keepdims=1)
+        is_it = self.graph.op("GreaterOrEqual", self.name, largest.name)
+        return Expression(self.graph, self.graph.op("Cast", is_it, to=1))
+
     def part(self, start: int, stop: int | None = None, axis: int = -1) -> Expression:
         """Parts `start` up to `stop`, or the one at `start`; the axis stays."""
         end = start + 1 if stop is None else stop

@@ -20,6 +20,7 @@ from ..kernels.object_tokens import (
     SECTOR_MIDDLES_DEG,
     TOKEN_WIDTH,
     WAVELENGTHS_M,
+    WITH_STATUS,
 )
 from ..runtime.detectors import (
     BEV_STRIDE,
@@ -58,7 +59,7 @@ class Peaks:
         row: of the map, a whole number.
         column: of the map, a whole number.
         of: what the detector says there, by name: see `BEV_MAPS` and `IMAGE_MAPS`, and
-            probabilities of `classes` and `statuses`.
+            `classes` and `statuses`, 1 at the likeliest.
     """
 
     score: Expression
@@ -100,9 +101,10 @@ def find_peaks(
     said = Expression(graph, product) + Expression(graph, graph.constant(np.concatenate(offsets)))
     maps = MAPS[layers.kind]
     heat, statuses, *rest = said.split([len(OBJECT_CLASSES), len(OBJECT_STATUSES), *maps.values()])
-    classes = heat.sigmoid()
+    classes = heat.likeliest()
+    has_status = classes.part(0, WITH_STATUS).total()
     of = dict(zip(maps, rest, strict=True))
-    of |= {"classes": classes / classes.total(), "statuses": statuses.softmax()}
+    of |= {"classes": classes, "statuses": statuses.likeliest() * has_status}
     # Whole numbers until the row is known: half precision would round places above 2048.
     row = graph.op("Div", place, graph.ints(hidden.columns))
     column = graph.op("Sub", place, graph.op("Mul", row, graph.ints(hidden.columns)))
@@ -208,7 +210,7 @@ def _rows(
         known, speed = absent, joined([absent, absent])
     columns = [
         peaks.of["classes"],
-        peaks.score,
+        present,
         peaks.of["statuses"],
         x / POSITION_SCALE_M,
         y / POSITION_SCALE_M,

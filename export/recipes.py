@@ -14,7 +14,7 @@ LANGUAGE_MODEL = "llm-cpu-4"
 DEFAULT_DEPTHS = (4, 6, 10, 13, 16, 22)
 
 #: Of the builders of encoders: `efficientnet_lite`, `range_encoder`, `detectors`.
-ENCODERS = "1"
+ENCODERS = "2"
 
 #: Of `connection_graphs.build_connection`.
 CONNECTION = "connection-1"

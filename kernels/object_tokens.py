@@ -28,6 +28,8 @@ OBJECT_CLASSES = (
     "traffic cone",
     "barrier",
 )
+#: The first classes have statuses, the others only stand there.
+WITH_STATUS = 8
 OBJECT_STATUSES = (
     "moving",
     "stopped",
@@ -73,12 +75,12 @@ _SMALLEST_SIZE_M = 0.05
 
 @dataclass(frozen=True)
 class ObjectParts:
-    """What a token is made of; detectors give soft classes where lists give certain ones.
+    """What a token is made of.
 
     Attributes:
-        classes: `[..., 10]` probabilities.
+        classes: `[..., 10]` 1 at the class.
         score: `[...]` 0 to 1, how sure it is that there is an object.
-        statuses: `[..., 7]` probabilities; all 0 where unknown.
+        statuses: `[..., 7]` 1 at the status; all 0 where unknown.
         center: `[..., 3]` metres.
         size: `[..., 3]` length, width, height, metres.
         heading: `[..., 2]` sine and cosine of the yaw.

@@ -22,8 +22,9 @@ IMAGE_STRIDE = 8
 #: Added to the variance by the batch norms.
 NORM_EPSILON = 1e-3
 
-#: Objects that are less sure are no tokens.
-MIN_SCORE = 0.1
+#: Objects that are less sure are no tokens; on held-out made drives a connection that had only
+#: seen annotated objects answered best behind this one (0.1: 57 %, 0.35: 67 %, 0.5: 61 %).
+MIN_SCORE = 0.35
 #: Focal length, in pixels of the encoder's picture, that depths are learned at.
 REFERENCE_FOCAL_PX = 316.5
 MAX_DEPTH_M = 80.0

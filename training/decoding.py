@@ -19,6 +19,7 @@ from ..kernels.object_tokens import (
     SECTOR_MIDDLES_DEG,
     TOKEN_WIDTH,
     WAVELENGTHS_M,
+    WITH_STATUS,
 )
 from ..runtime.detectors import (
     HALF_SECTOR_COSINE,
@@ -103,10 +104,17 @@ def _peaks(maps: DenseMaps, tokens: int) -> tuple[Tensor, Tensor, Tensor, dict[s
         return flat.gather(1, place[..., None].expand(-1, -1, flat.shape[-1]))
 
     taken = {name: at(values) for name, values in maps.of.items()}
-    classes = at(heat)
-    taken["classes"] = classes / classes.sum(-1, keepdim=True)
-    taken["statuses"] = torch.softmax(at(maps.statuses), -1)
+    # As a list of objects has it: what is known for certain is easier to reason about, and the
+    # score has its say in whether there is a token at all.
+    classes = _likeliest(at(heat))
+    taken["classes"] = classes
+    has_status = classes[..., :WITH_STATUS].sum(-1, keepdim=True)
+    taken["statuses"] = _likeliest(at(maps.statuses)) * has_status
     return score, (place // columns).float(), (place % columns).float(), taken
+
+
+def _likeliest(values: Tensor) -> Tensor:
+    return (values >= values.max(dim=-1, keepdim=True).values).float()
 
 
 def _unit(pair: Tensor) -> Tensor:
@@ -129,7 +137,7 @@ def _rows(
     speed = torch.zeros_like(center[..., :2]) if velocity is None else velocity
     columns = [
         taken["classes"],
-        score[..., None],
+        torch.ones_like(score[..., None]),
         taken["statuses"],
         torch.stack(
             [

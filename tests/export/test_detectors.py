@@ -57,7 +57,7 @@ def randomised(net: Net, seed: int, *inputs: torch.Tensor) -> Net:
 def bev_detector() -> BevDetector:
     net = randomised(BevDetector(), 3, torch.from_numpy(grids(4)))
     # So that fewer places than tokens are sure enough.
-    nn.init.constant_(net.head.heat.bias, -6.5)  # pyright: ignore[reportArgumentType]
+    nn.init.constant_(net.head.heat.bias, -5.0)  # pyright: ignore[reportArgumentType]
     return net
 
 

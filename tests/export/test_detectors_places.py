@@ -59,14 +59,14 @@ def said(weights: dict[str, Floats], *maps: tuple[float, ...]) -> None:
 
 
 def expected(
-    score: float, center: tuple[float, float, float], yaw: float, velocity: tuple[float, ...] | None
+    center: tuple[float, float, float], yaw: float, velocity: tuple[float, ...] | None
 ) -> Floats:
     classes, statuses = np.zeros(10, np.float32), np.zeros(7, np.float32)
     classes[CLASS] = statuses[STATUS] = 1
     return rows_of(
         ObjectParts(
             classes=classes,
-            score=np.float32(score),  # pyright: ignore[reportArgumentType]
+            score=np.float32(1),  # pyright: ignore[reportArgumentType]
             statuses=statuses,
             center=np.asarray(center, np.float32),
             size=np.asarray(SIZE_M, np.float32),
@@ -106,9 +106,7 @@ def test_a_pixel_with_depth_and_heading(tmp_path: Path, mount_yaw_deg: float) ->
     # alpha turns from the ray towards the right of the picture.
     ray = math.atan2(u - cx, fx)
     along = math.cos(ray + alpha) * forward + math.sin(ray + alpha) * right
-    wanted = expected(
-        1 / (1 + math.exp(-2)), tuple(center), math.atan2(along[1], along[0]), velocity=None
-    )
+    wanted = expected(tuple(center), math.atan2(along[1], along[0]), velocity=None)
 
     backbone = {n: t.numpy() for n, t in random_efficientnet(0).state_dict().items()}
     build_camera_detector(backbone, weights, tmp_path / "c.onnx", HEIGHT, WIDTH, 3)
@@ -135,13 +133,13 @@ def test_a_cell_of_a_sweep(tmp_path: Path) -> None:
     grid[1, 0, 2, 38] = 0.75
     tokens = run(tmp_path / "b.onnx", {"grid": grid})
 
-    def at(row: int, column: int, logit: float) -> Floats:
+    def at(row: int, column: int) -> Floats:
         x, y = ((i + o) * 1.024 - 10.24 for i, o in zip((row, column), OFFSET, strict=True))
         velocity = tuple(10 * axis for axis in speed)
-        return expected(1 / (1 + math.exp(-logit)), (x, y, 0.8), yaw, velocity)
+        return expected((x, y, 0.8), yaw, velocity)
 
-    np.testing.assert_allclose(tokens[0, 0], at(ROW, COLUMN, 4.0), atol=2e-4)
-    np.testing.assert_allclose(tokens[1, 0], at(ROW, COLUMN, 4.0), atol=2e-4)
-    np.testing.assert_allclose(tokens[1, 1], at(1, 19, 2.5), atol=2e-4)
+    np.testing.assert_allclose(tokens[0, 0], at(ROW, COLUMN), atol=2e-4)
+    np.testing.assert_allclose(tokens[1, 0], at(ROW, COLUMN), atol=2e-4)
+    np.testing.assert_allclose(tokens[1, 1], at(1, 19), atol=2e-4)
     np.testing.assert_array_equal(tokens[0, 1:], 0)
     np.testing.assert_array_equal(tokens[1, 2:], 0)
