@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from ..runtime.adaptation.samples import TrainingData
-    from ..runtime.adaptation.trainer import Progress, TrainingConfig
+    from ..runtime.adaptation.training_config import Progress, TrainingConfig
     from ..runtime.connections import ConnectionSpec
     from ..runtime.model_config import LanguageModelConfig
     from ..training.connection_data import HeldOut
@@ -119,7 +119,7 @@ def run(args: Namespace) -> int:
     from ..export.tail_weights import tail_weights
     from ..runtime.adaptation.connection_model import ConnectionModel
     from ..runtime.adaptation.tail_model import TailModel
-    from ..runtime.adaptation.trainer import TrainingConfig
+    from ..runtime.adaptation.training_config import TrainingConfig
     from ..runtime.config import read_config
     from ..runtime.connections import ConnectionSpec
     from ..training.connection_data import connection_data, read_drive_questions
@@ -334,7 +334,7 @@ def _look_with(subsets: Sequence[Sequence[str]]) -> Sequence[str]:
 
 
 def _train(trainer: ConnectionTrainer, files: RunFolder, line: ProgressLine) -> None:
-    from ..runtime.adaptation.trainer import TrainingError
+    from ..runtime.adaptation.training_config import TrainingError
 
     with stopping() as stop:
         try:

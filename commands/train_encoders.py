@@ -148,7 +148,7 @@ def _examples(
 
 
 def _train(trainer: EncoderTrainer, files: RunFolder, line: ProgressLine) -> None:
-    from ..runtime.adaptation.trainer import TrainingError
+    from ..runtime.adaptation.training_config import TrainingError
     from ..training.run_folder import read_checkpoint, state_arrays
 
     with stopping() as stop:

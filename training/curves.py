@@ -6,7 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..runtime.adaptation.trainer import History
+from ..runtime.adaptation.training_config import History
 from ..runtime.errors import ConfigError
 from ..runtime.files import write_atomic
 from .encoder_training import EncoderHistory

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..runtime.adaptation.trainer import TrainingError
+from ..runtime.adaptation.training_config import TrainingError
 from .detectors import DenseMaps
 from .losses import TargetBatch, detection_loss
 

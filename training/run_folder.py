@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from ..runtime.adaptation.trainer import TrainingError
+from ..runtime.adaptation.training_config import TrainingError
 from ..runtime.files import open_atomic, write_atomic
 
 

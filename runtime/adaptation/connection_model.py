@@ -86,6 +86,10 @@ class ConnectionModel(nn.Module):
                 chosen.append(parameter)
         return chosen
 
+    def gate_names(self) -> list[str]:
+        """Names of all gates."""
+        return [name for name in self._shapes if name.startswith("gate.")]
+
     def low_rank(self) -> LowRank | None:
         """The branches beside the tail's key and value projections, None without any."""
         if not self.spec.lora_rank:

@@ -103,6 +103,26 @@ class TailModel(nn.Module):
         """Output embeddings of a few tokens, float32 `[len(token_ids), hidden_size]`."""
         return torch.from_numpy(self.vocabulary[list(token_ids)].astype("float32"))
 
+    def output_projection(self, index: int) -> Tensor:
+        """Of the attention of a block of this tail, `[hidden_size, heads * head_dim]`."""
+        return self._parameter("output", index)
+
+    def final_scale(self) -> Tensor:
+        """Weights of the norm before the logits, float32 `[hidden_size]`."""
+        return self.final_norm
+
+    @torch.no_grad()
+    def mean_queries(self, residual: Tensor, lengths: Tensor) -> list[Tensor]:
+        """By block, the mean query of the last tokens, float32 `[heads, head_dim]`.
+
+        Args:
+            residual: see `forward`.
+            lengths: see `forward`.
+        """
+        seen: list[Tensor] = []
+        self.forward(residual, lengths, None, queries=seen)
+        return seen
+
     def forward(
         self,
         residual: Tensor,
@@ -110,6 +130,7 @@ class TailModel(nn.Module):
         prefix: Prefix | None,
         low_rank: LowRank | None = None,
         first_block: int = 0,
+        queries: list[Tensor] | None = None,
     ) -> Tensor:
         """States behind the last token of each text.
 
@@ -120,6 +141,7 @@ class TailModel(nn.Module):
             prefix: for the blocks from `first_block` on.
             low_rank: branches beside the key and value projections, by block of this tail.
             first_block: of this tail; a shallower tail skips the ones before.
+            queries: gets the mean query of the last tokens of each block.
 
         Returns:
             float32 `[batch, hidden_size]`, normed: logits are products with `rows_of`.
@@ -132,6 +154,10 @@ class TailModel(nn.Module):
             is_last = index == self.num_blocks - 1
             normed = self._norm(x, f"attention_norm{index}").to(self.dtype)
             query, key, value = self._project(normed, index, low_rank)
+            if queries is not None:
+                at_last = query[torch.arange(batch), last][:, None].transpose(1, 2)
+                turned = self._rotate(at_last, last[:, None, None])
+                queries.append(turned[:, :, 0].float().mean(0))
             x_in, block_bias = x, bias
             if is_last:
                 at = torch.arange(batch)

@@ -9,110 +9,29 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..errors import ConfigError, TailwireError
+from ..errors import ConfigError
 from .connection_model import ConnectionModel, SensorTokens
+from .readout import READOUT, token_scores, write_readout
 from .samples import ROLES, Samples, TrainingData
 from .tail_model import TailModel, without_first
+from .training_config import History, Progress, TrainingConfig, TrainingError
 
 #: Few rows are meant by a question; these count more.
 _ROW_BALANCE = 3.0
 _ROWS_PER_QUESTION = 8.0
+#: Texts whose mean query the readout answers to.
+_TEXTS_OF_QUERIES = 256
 #: Batches whose samples are sorted by size, so that little is padded.
 _SORTED_BATCHES = 40
-
-
-class TrainingError(TailwireError):
-    """Training went wrong; the weights of its last good step are kept."""
-
-
-class TrainingConfig(BaseModel):
-    """How connections are trained.
-
-    Attributes:
-        steps: optimiser steps of the whole run.
-        batch: samples of a step.
-        learning_rate: its peak, reached after `warmup` steps; then it falls like a cosine.
-        warmup: steps.
-        summary_steps: steps at the start in which only the summary row is supervised, by a linear
-            layer of its own: cheap, as the tail does not run.
-        summary_weight: of that loss later on, beside the one through the tail.
-        row_weight: of the loss on which objects a question is about, where the data knows.
-        weight_decay: of AdamW, on matrices.
-        clip: largest norm of the gradient.
-        subsets: sets of sensors that batches are made with, drawn evenly; empty for all sensors.
-        trained: beginnings of the names of the weights that are trained; None for all.
-        seed: of the order of samples and of dropout.
-        evaluate_every: steps between two looks at the held-out samples.
-        evaluate_on: held-out samples per look.
-        label_smoothing: of the cross entropy.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: int = Field(gt=0)
-    batch: int = Field(default=64, gt=0)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    warmup: int = Field(default=100, ge=0)
-    summary_steps: int = Field(default=0, ge=0)
-    summary_weight: float = Field(default=0.3, ge=0)
-    row_weight: float = Field(default=1.0, ge=0)
-    weight_decay: float = Field(default=0.01, ge=0)
-    clip: float = Field(default=1.0, gt=0)
-    subsets: tuple[tuple[str, ...], ...] = ()
-    trained: tuple[str, ...] | None = None
-    seed: int = 0
-    evaluate_every: int = Field(default=500, gt=0)
-    evaluate_on: int = Field(default=2000, gt=0)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-
-
-@dataclass
-class Progress:
-    """What a running training tells.
-
-    Attributes:
-        step: finished ones.
-        steps: of the run.
-        samples: seen so far.
-        loss: running mean.
-        accuracy: running mean on training batches.
-        samples_per_s: since the start or the resumption.
-        left_s: expected.
-        held_out: the newest accuracy on held-out samples, None before the first look.
-    """
-
-    step: int
-    steps: int
-    samples: int
-    loss: float
-    accuracy: float
-    samples_per_s: float
-    left_s: float
-    held_out: float | None
-
-
-@dataclass
-class History:
-    """The curve of a run: one entry per look at the held-out samples."""
-
-    step: list[int] = field(default_factory=list)
-    samples: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    loss: list[float] = field(default_factory=list)
-    train_accuracy: list[float] = field(default_factory=list)
-    accuracy: list[float] = field(default_factory=list)
-    by_group: list[dict[str, float]] = field(default_factory=list)
 
 
 class Trainer:
@@ -159,22 +78,14 @@ class Trainer:
         self.model, self.tail, self.data, self.config = model, tail, data, config
         self._rows = [tail.rows_of(choice) for choice in data.choices]
         self._path = checkpoint
-        self._parameters = model.trained(config.trained)
         width = model.spec.width
         largest = max(len(choice) for choice in data.choices)
         torch.manual_seed(config.seed)
         # Each set of allowed tokens has its own part of one matrix; it is thrown away afterwards.
         self._summary = nn.Parameter(torch.zeros(len(data.choices), width, largest))
         self._roles = nn.Parameter(torch.zeros(width + 1, ROLES))
-        groups = [
-            {
-                "params": [p for p in self._parameters if p.ndim > 1],
-                "weight_decay": config.weight_decay,
-            },
-            {"params": [p for p in self._parameters if p.ndim == 1], "weight_decay": 0.0},
-            {"params": [self._summary, self._roles], "weight_decay": 0.0},
-        ]
-        self._optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+        self._reading = False
+        self._train_weights(config.trained)
         self.history = History()
         self.step = 0
         self._held_order: tuple[int, NDArray[np.int64]] | None = None
@@ -262,17 +173,56 @@ class Trainer:
         self.model.train()
         return right
 
+    def _train_weights(self, names: Sequence[str] | None) -> None:
+        """Have an optimiser for the weights whose names begin so, None for all."""
+        self._parameters = self.model.trained(names)
+        groups = [
+            {
+                "params": [p for p in self._parameters if p.ndim > 1],
+                "weight_decay": self.config.weight_decay,
+            },
+            {"params": [p for p in self._parameters if p.ndim == 1], "weight_decay": 0.0},
+            {"params": [self._summary, self._roles], "weight_decay": 0.0},
+        ]
+        self._optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.98))
+
+    @property
+    def _is_readout(self) -> bool:
+        place = self.step - self.config.summary_steps
+        return 0 <= place < self.config.readout_steps and self.model.spec.kind == "conditioned"
+
+    def _change_stage(self) -> None:
+        """Begin or end the readout stage where the step says so."""
+        if self._is_readout and not self._reading:
+            self.write_readout()
+            self._train_weights(READOUT)
+        elif self._reading and not self._is_readout:
+            self._train_weights(self.config.trained)
+        self._reading = self._is_readout
+
+    def write_readout(self) -> None:
+        """Let the tail read what the summary's layer of training reads, see `readout.py`."""
+        rng = np.random.default_rng(self.config.seed)
+        texts = np.unique(self.data.train.text)
+        texts = np.sort(rng.permutation(texts)[:_TEXTS_OF_QUERIES])
+        states, lengths = self.data.heads.batch(texts, entering=True)
+        queries = self.tail.mean_queries(torch.from_numpy(states), torch.from_numpy(lengths))
+        tokens, scores = token_scores(self._summary.detach(), self.data.choices)
+        write_readout(self.model, self.tail, tokens, scores, queries)
+
     def _take_step(self) -> tuple[float, float]:
         config = self.config
+        self._change_stage()
         rng = np.random.default_rng([config.seed, self.step])
         samples = self._draw()
         sensors = self._sensors(rng)
         for group in self._optimizer.param_groups:
-            group["lr"] = config.learning_rate * self._schedule()
+            group["lr"] = self._learning_rate()
         through_tail = self.step >= config.summary_steps
         final, rows = self._forward(samples, sensors, through_tail=through_tail)
-        loss, accuracy = self._loss(samples, final, None if rows is None else rows[:, 0])
-        if rows is not None and config.row_weight:
+        summary = None if rows is None or self._reading else rows[:, 0]
+        loss, accuracy = self._loss(samples, final, summary)
+        if rows is not None and config.row_weight and not self._reading:
             loss = loss + config.row_weight * self._row_loss(samples, sensors, rows[:, 1:])
         if not torch.isfinite(loss):
             self._diverged(float(loss.detach()))
@@ -331,12 +281,20 @@ class Trainer:
         chosen = set(subsets[int(rng.integers(len(subsets)))])
         return [sensor for sensor in self.data.tokens if sensor in chosen]
 
-    def _schedule(self) -> float:
+    def _learning_rate(self) -> float:
+        """Rises over the warm-up, then falls like a cosine; the readout has a course of its own."""
         config = self.config
-        if self.step < config.warmup:
-            return (self.step + 1) / config.warmup
-        done = (self.step - config.warmup) / max(1, config.steps - config.warmup)
-        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        if self._reading:
+            first, count = config.summary_steps, config.readout_steps
+            peak, warmup = config.readout_rate, min(config.warmup, count // 10)
+        else:
+            first, count = 0, config.steps
+            peak, warmup = config.learning_rate, config.warmup
+        step = self.step - first
+        if step < warmup:
+            return peak * (step + 1) / warmup
+        done = (step - warmup) / max(1, count - warmup)
+        return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
     def _forward(
         self,
@@ -352,8 +310,11 @@ class Trainer:
             sensor: torch.from_numpy(_trimmed(self.data.tokens[sensor][samples.moment]))
             for sensor in sensors
         }
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.tail.dtype == torch.bfloat16):
-            prefix, rows = self.model(tokens, residual, long)
+        prefix, rows = None, None
+        # Without any sensor there is no prefix, as in the runtime.
+        if tokens:
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.tail.dtype == torch.bfloat16):
+                prefix, rows = self.model(tokens, residual, long)
         if not through_tail:
             return residual.new_zeros(0), rows
         if self.data.heads.entering is not None:
@@ -362,7 +323,8 @@ class Trainer:
         branches = self.model.low_rank() if low_rank else None
         if branches is not None:
             branches = without_first(branches, self.model.spec.tail_blocks - depth)
-        return self.tail(residual, long, prefix.last(depth), branches), rows
+        last = None if prefix is None else prefix.last(depth)
+        return self.tail(residual, long, last, branches), rows
 
     def _loss(
         self, samples: Samples, final: Tensor, summary: Tensor | None
@@ -457,6 +419,7 @@ class Trainer:
         state: dict[str, Any] = {
             "config": self.config.model_dump_json(),
             "step": self.step,
+            "reading": self._reading,
             "weights": {name: torch.from_numpy(w) for name, w in self.model.weights().items()},
             "summary": self._summary.detach(),
             "roles": self._roles.detach(),
@@ -486,9 +449,12 @@ class Trainer:
                 parameter.copy_(weight[: len(parameter)] if parameter.ndim else weight)
             self._summary.copy_(state["summary"])
             self._roles.copy_(state["roles"])
-        self._optimizer.load_state_dict(state["optimizer"])
         self.history = History(**state["history"])
         self.step = int(state["step"])
+        if state["reading"]:
+            self._reading = True
+            self._train_weights(READOUT)
+        self._optimizer.load_state_dict(state["optimizer"])
         if state["best"] is not None:
             score, weights = state["best"]
             self.best = (float(score), {name: w.numpy() for name, w in weights.items()})

@@ -12,7 +12,7 @@ pytest.importorskip("torch", reason="training is in torch")
 
 import torch
 
-from tailwire.runtime.adaptation.trainer import TrainingError
+from tailwire.runtime.adaptation.training_config import TrainingError
 from tailwire.runtime.errors import ConfigError
 from tailwire.training.detectors import BevDetector
 from tailwire.training.encoder_data import check_enough, lidar_examples
