@@ -68,6 +68,14 @@ class DriveParameters:
         """Keyframes of one scene."""
         return math.floor(self.seconds * KEYFRAME_HZ + 1e-9)
 
+    @property
+    def identity(self) -> str:
+        """What tells its data set from others, the same on every machine."""
+        plain = {name: value for name, value in asdict(self).items() if name != "scenes"}
+        for name in ("layouts", "meshes"):
+            plain[name] = None if plain[name] is None else plain[name].name
+        return json.dumps(plain)
+
     def check(self) -> None:
         """Refuse what makes no drive.
 

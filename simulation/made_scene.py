@@ -134,6 +134,7 @@ def write_scene(
         logfile=parameters.logfile(index, world.location),
         location=world.location,
         date_captured=f"{start:%Y-%m-%d}",
+        data_set=parameters.identity,
     )
     start_us = round(start.timestamp()) * _US
     rays = RayWorld(world, library)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..runtime.errors import ConfigError
+from ..runtime.errors import ConfigError, DataError
 from ..simulation.nuscenes import NuScenes
 from ..simulation.nuscenes.records import SampleData
 from ..simulation.questions.conditions import CONDITIONS, check_conditions, condition_of
@@ -43,21 +43,31 @@ def moments_of(
         conditions: to keep.
 
     Raises:
-        DataError: a data set cannot be read.
+        DataError: a data set cannot be read, or two have the same keyframes.
         ConfigError: a condition is unknown, or no keyframe is left.
     """
     check_conditions(conditions)
     found: list[TrainingMoment] = []
+    owner: dict[str, Path] = {}
     for root in dataroots:
         data = NuScenes.open(root)
         splits = split_of_scenes(data)
         for scene in data.scenes:
             condition = condition_of(scene.description)
-            if condition in conditions:
-                found += [
+            if condition not in conditions:
+                continue
+            for sample in data.samples(scene):
+                if owner.setdefault(sample.token, root) != root:
+                    raise DataError(
+                        f"it has the keyframe {sample.token}, and so has {owner[sample.token]}: "
+                        "nobody could tell whose question is whose",
+                        field=str(root),
+                        remedy="give each data set once; make drives again that are older than "
+                        "tokens which differ by seed",
+                    )
+                found.append(
                     TrainingMoment(data, sample.token, scene.name, splits[scene.token], condition)
-                    for sample in data.samples(scene)
-                ]
+                )
     if not found:
         raise ConfigError(
             f"no keyframe is of the conditions {', '.join(conditions)}",

@@ -93,6 +93,7 @@ class SceneWriter:
         logfile: str,
         location: str,
         date_captured: str,
+        data_set: str = "",
     ) -> None:
         """Begin a scene.
 
@@ -104,6 +105,8 @@ class SceneWriter:
             logfile: name of the log, also the first part of every file name.
             location: where the drive took place.
             date_captured: `YYYY-MM-DD`.
+            data_set: what tells the data set from others: its tokens shall be no other's, so that
+                several can be read together.
         """
         for field, text in (("scene", name), ("logfile", logfile)):
             if not PLAIN_NAME.fullmatch(text) or text.startswith("."):
@@ -111,6 +114,7 @@ class SceneWriter:
                     f"{text!r} makes no file name", field=field, remedy="take A-Z a-z 0-9 _.+-"
                 )
         self._root, self._mounts, self._logfile = root, mounts, logfile
+        self._space = (data_set,) if data_set else ()
         self._rows: dict[str, dict[str, Row]] = {table: {} for table in TABLES}
         self._last_of_chain: dict[tuple[str, ...], Row] = {}
         self._sample: Row | None = None
@@ -120,7 +124,7 @@ class SceneWriter:
             self._add("visibility", str(level_token), level=level, description="")
         log = self._add(
             "log",
-            token_of("log", logfile),
+            token_of("log", *self._space, logfile),
             logfile=logfile,
             vehicle="",
             date_captured=date_captured,
@@ -128,7 +132,7 @@ class SceneWriter:
         )
         self._scene = self._add(
             "scene",
-            token_of("scene", name),
+            token_of("scene", *self._space, name),
             log_token=log["token"],
             nbr_samples=0,
             first_sample_token="",
@@ -142,7 +146,7 @@ class SceneWriter:
         scene = self._scene
         sample = self._add(
             "sample",
-            token_of("sample", scene["name"], str(stamp_ns)),
+            token_of("sample", *self._space, scene["name"], str(stamp_ns)),
             timestamp=_microseconds(stamp_ns),
             scene_token=scene["token"],
         )
@@ -174,7 +178,7 @@ class SceneWriter:
         stamp_us = _microseconds(stamp_ns)
         folder = "samples" if is_key_frame else "sweeps"
         filename = f"{folder}/{channel}/{self._logfile}__{channel}__{stamp_us}{suffix}"
-        token = token_of("sample_data", self._scene["name"], channel, str(stamp_us))
+        token = token_of("sample_data", *self._space, self._scene["name"], channel, str(stamp_us))
         self._add(
             "ego_pose",
             token,
@@ -223,7 +227,7 @@ class SceneWriter:
                 remedy=f"take one of {', '.join(VISIBILITY_LEVELS)}",
             )
         token = token_of("sample_annotation", sample["token"], instance)
-        instance_token = token_of("instance", self._scene["name"], instance)
+        instance_token = token_of("instance", *self._space, self._scene["name"], instance)
         track = self._rows["instance"].get(instance_token) or self._add(
             "instance",
             instance_token,
