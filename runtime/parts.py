@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .connections import Connection
 from .cost import ConnectionCost, LanguageModelCost
@@ -13,6 +15,9 @@ from .language_model import LanguageModel
 from .pack import PackManifest
 from .perception import Perception
 from .scheduler import Policy
+
+if TYPE_CHECKING:
+    from .adaptation.tail_weights import TailWeights
 
 
 @dataclass
@@ -26,6 +31,9 @@ class RuntimeParts:
         connection: the only part that may be exchanged while the runtime runs.
         policy: decides what a frame runs.
         encoder_flops: of one frame, by encoder.
+        tail_weights: reads the last blocks of the language model, for adaptation; None where they
+            are not to be had.
+        pack_folder: where the pack lies, None if nowhere.
     """
 
     model: LanguageModel
@@ -34,6 +42,8 @@ class RuntimeParts:
     connection: Connection
     policy: Policy
     encoder_flops: Mapping[str, int]
+    tail_weights: Callable[[int], TailWeights] | None = None
+    pack_folder: Path | None = None
 
     def frame_cost(self) -> FrameCost:
         """The formulas of these parts."""

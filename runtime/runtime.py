@@ -7,15 +7,15 @@ connects, the language model answers. Built by `tailwire.open_runtime`.
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from .adaptable import Adaptable
 from .answering import AskedQuestion, Reply, reply_to_all, stream_reply
 from .asking import Preparer, as_question
 from .connections import Connection
 from .decoding import TextPiece
-from .errors import ConfigError, EngineError
+from .errors import ConfigError
 from .frames import SensorFrame
 from .language_model import LanguageModel, TailResult
 from .metrics import StageClock
@@ -26,13 +26,12 @@ from .plans import Answer, Budget, Plan
 from .questions import Question
 from .scene import Lookout, Scene
 from .scheduler import PlanRequest, SensorAction
-from .sensor_buffer import SensorBuffer
 from .serving import Serving, check_swap
 
 Frames = Iterable[SensorFrame] | Mapping[str, SensorFrame]
 
 
-class Runtime:
+class Runtime(Adaptable):
     """Answers questions about what sensors see.
 
     Safe to call from several threads; frames are processed one at a time.
@@ -64,16 +63,12 @@ class Runtime:
             raise ConfigError(
                 f"max_age_ms is {max_age_ms}", field="max_age_ms", remedy="give a positive number"
             )
-        self._parts = parts
-        self._lock = threading.RLock()
-        self._closed = False
-        self._buffer = SensorBuffer(parts.perception.sensors)
-        self._watched: dict[int, AskedQuestion] = {}
+        super().__init__(parts)
         self._previous: Serving | None = None
+        self.max_age_ms = max_age_ms
         self._ids = itertools.count(1)
         self._preparer = Preparer(parts.model, parts.pack.prompt)
         self._cost = parts.frame_cost()
-        self.max_age_ms = max_age_ms
         self.budget = budget or Budget()
         depth = parts.pack.tail_blocks if tail_blocks is None else tail_blocks
         self._tail_blocks = parts.checked_depth(depth)
@@ -105,9 +100,14 @@ class Runtime:
         return self._tail_blocks
 
     def close(self) -> None:
-        """Free all engines; from then on questions raise EngineError."""
+        """Free all engines; from then on questions raise EngineError.
+
+        An adaptation that runs is cancelled and waited for.
+        """
         with self._lock:
             self._closed = True
+        self._end_adaptation()
+        with self._lock:
             self._parts.close()
 
     def __enter__(self) -> Runtime:
@@ -217,11 +217,12 @@ class Runtime:
             ConfigError: nothing was swapped yet.
         """
         with self._lock:
-            if self._previous is None:
-                raise ConfigError(
-                    "nothing was swapped yet", field="roll_back", remedy="adapt or swap first"
-                )
-            return self.serve(self._previous)
+            previous = self._previous
+        if previous is None:
+            raise ConfigError(
+                "nothing was swapped yet", field="roll_back", remedy="adapt or swap first"
+            )
+        return self.serve(previous)
 
     def watch(self, question: str | Question, answers: Sequence[str] | None = None) -> int:
         """Keep a standing question; its head runs now, once.
@@ -370,10 +371,6 @@ class Runtime:
     def _take(self, frames: Frames) -> None:
         for frame in frames.values() if isinstance(frames, Mapping) else frames:
             self._buffer.push(frame)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise EngineError("the runtime is closed", field="runtime", remedy="open another one")
 
     def _prepare(self, question: Question, depth: int) -> AskedQuestion:
         self._check_open()

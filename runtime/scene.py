@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .frames import SensorFrame
 from .metrics import StageClock
-from .perception import Perception
+from .perception import Perception, SensorTokens
 from .plans import Plan, SensorUse
 from .scheduler import SensorAction
 
@@ -92,6 +92,25 @@ class Lookout:
             if use is not None:
                 uses[sensor] = use
         return Scene(plan, uses, dropped, frozenset(filter(connected, uses)))
+
+    def observe(self, clock: StageClock) -> dict[str, SensorTokens]:
+        """Tokens of all sensors whose frames are young enough, also of those that are not wanted.
+
+        Args:
+            clock: gets the stages of the encoders.
+        """
+        waiting = [
+            frame
+            for sensor, frame in self._held.items()
+            if self._unusable(sensor) is None and self._perception.is_new(frame)
+        ]
+        self._perception.encode(waiting, clock)
+        found: dict[str, SensorTokens] = {}
+        for sensor in self._held:
+            tokens = self._perception.tokens(sensor)
+            if tokens is not None and self._use(sensor, reused=True) is not None:
+                found[sensor] = tokens
+        return found
 
     def _unusable(self, sensor: str) -> str | None:
         """Why the newest frame of a sensor cannot be used, as far as is known before encoding."""

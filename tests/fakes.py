@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from PIL import Image
 
+from tailwire.export.checkpoint import open_checkpoint
 from tailwire.export.connection_graphs import build_connection
 from tailwire.export.count import count_macs
+from tailwire.export.tail_weights import tail_weights
 from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from tailwire.runtime.connections import Connection, ConnectionSpec, weight_shapes
 from tailwire.runtime.encoders import CameraInput, Encoder, EncoderSpec, LidarInput
@@ -300,6 +302,8 @@ def fake_runtime(
     weights: Mapping[str, Float] | None = None,
     trained: bool = False,
     load_engine: EngineLoader = OnnxRuntimeEngine,
+    checkpoint: Path | None = None,
+    pack_folder: Path | None = None,
     **options: Any,
 ) -> FakeRuntime:
     """Put a runtime together around a language model.
@@ -311,6 +315,8 @@ def fake_runtime(
         weights: of the connection, random if not given.
         trained: what the pack says.
         load_engine: loads the connection's engine.
+        checkpoint: folder of the language model, for runtimes that adapt.
+        pack_folder: where its pack is said to lie.
         options: of `Runtime`.
     """
     spec = spec or connection_spec()
@@ -325,6 +331,10 @@ def fake_runtime(
         connection=connection,
         policy=FixedPolicy(),
         encoder_flops=ENCODER_FLOPS,
+        tail_weights=None
+        if checkpoint is None
+        else lambda blocks: tail_weights(open_checkpoint(checkpoint), blocks),
+        pack_folder=pack_folder,
     )
     return FakeRuntime(Runtime(parts, **options), engines, connection, perception, folder)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from ..pack import PackManifest
+from ..perception import SensorTokens
 from ..questions import NUSCENES_QA_ANSWERS, Question
 from .data import AdaptationData, KnownQuestion
 
@@ -22,7 +23,7 @@ MOST_MOMENTS = 4096
 
 @dataclass
 class _Moment:
-    key: tuple[object, ...]
+    seen: dict[str, SensorTokens]
     block: str
     tokens: Mapping[str, NDArray[np.float16]]
     questions: list[tuple[Question, str]] = field(default_factory=list)
@@ -46,8 +47,7 @@ class Lessons:
         self,
         question: Question,
         answer: str,
-        tokens: Mapping[str, NDArray[np.float32]],
-        key: tuple[object, ...],
+        tokens: Mapping[str, SensorTokens],
         block: str,
     ) -> None:
         """Keep a question about a moment.
@@ -55,13 +55,15 @@ class Lessons:
         Args:
             question: with its allowed answers.
             answer: the right one.
-            tokens: by sensor, of those that have some.
-            key: tells moments apart; questions about one moment share its tokens.
+            tokens: by sensor, of those that have some; questions about the same ones share them.
             block: scene or time block of the moment.
         """
-        if not self._moments or self._moments[-1].key != key:
-            kept = {sensor: rows.astype(np.float16) for sensor, rows in tokens.items()}
-            self._moments.append(_Moment(key, block, kept))
+        if not self._moments or not _are_same(self._moments[-1].seen, tokens):
+            kept = {sensor: one.tokens.astype(np.float16) for sensor, one in tokens.items()}
+            if self._moments:
+                # Frames are large, and only the newest moment is ever compared.
+                self._moments[-1].seen = {}
+            self._moments.append(_Moment(dict(tokens), block, kept))
         self._moments[-1].questions.append((question, answer))
 
     def data(self, pack: PackManifest) -> AdaptationData:
@@ -82,6 +84,10 @@ class Lessons:
             for question, answer in moment.questions
         ]
         return AdaptationData(tokens, [moment.block for moment in self._moments], questions)
+
+
+def _are_same(seen: Mapping[str, SensorTokens], tokens: Mapping[str, SensorTokens]) -> bool:
+    return seen.keys() == tokens.keys() and all(seen[name] is one for name, one in tokens.items())
 
 
 def taught_question(question: Question, answer: str, known: Sequence[Question]) -> Question:

@@ -57,6 +57,7 @@ def without_first(branches: LowRank, blocks: int) -> LowRank:
 class TailModel(nn.Module):
     """The last blocks; text comes from caches, sensors as prefixes."""
 
+    final_norm: nn.Parameter
     _cos: Tensor
     _sin: Tensor
 

@@ -156,7 +156,8 @@ class Trainer:
         """
         self.model.eval()
         active = list(self.data.tokens) if sensors is None else list(sensors)
-        through_tail = self.step > self.config.summary_steps or self.model.spec.kind == "plain"
+        only_summary = self.config.summary_steps > 0 and self.step <= self.config.summary_steps
+        through_tail = not only_summary or self.model.spec.kind == "plain"
         right = np.zeros(len(samples), np.bool_)
         order = np.argsort(samples.allowed, kind="stable")
         for allowed in np.unique(samples.allowed):

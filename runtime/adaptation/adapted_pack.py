@@ -1,0 +1,108 @@
+"""Writes a pack with other connection weights beside the one it came from, never over it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from ..connections import ConnectionSpec
+from ..errors import ConfigError, PackError
+from ..files import cache_error, inside, open_atomic, partial_name, sync_folder, write_atomic
+from ..pack import MANIFEST_NAME, FileSpec, PackManifest, load_pack
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+def adapted_manifest(
+    pack: PackManifest,
+    spec: ConnectionSpec,
+    weights: Weights,
+    tail_blocks: int,
+    suffix: str,
+) -> tuple[PackManifest, bytes]:
+    """Manifest and connection file of a pack with other connection weights.
+
+    Args:
+        pack: that it comes from.
+        spec: of the new connection.
+        weights: of the new connection.
+        tail_blocks: depth used when none is asked for.
+        suffix: what changed; stands behind the version.
+    """
+    content = save({name: np.ascontiguousarray(array) for name, array in weights.items()})
+    file = FileSpec(sha256=hashlib.sha256(content).hexdigest())
+    changes = {
+        "version": f"{pack.version}+{suffix}",
+        "trained": True,
+        "connection": spec,
+        "tail_blocks": tail_blocks,
+        "files": {**pack.files, spec.file: file},
+    }
+    return pack.model_copy(update=changes), content
+
+
+def check_target(folder: Path) -> None:
+    """Refuse a folder that would be written over.
+
+    Raises:
+        ConfigError: something is there.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise ConfigError(
+            "something is there already, and packs are never written over",
+            field=str(folder),
+            remedy="name a new folder for the adapted pack",
+        )
+
+
+def write_adapted_pack(
+    source: Path, folder: Path, manifest: PackManifest, connection: bytes
+) -> None:
+    """Write the new pack aside, check it as `load_pack` does, and give it its name.
+
+    Args:
+        source: folder of the old pack.
+        folder: of the new one.
+        manifest: of the new one.
+        connection: content of its connection file.
+
+    Raises:
+        ConfigError: the folder is there already.
+        PackError: a file of the old pack was changed meanwhile.
+        CacheError: the disk is full, or the folder cannot be written.
+    """
+    check_target(folder)
+    aside = folder.parent / partial_name(folder.name)
+    try:
+        aside.mkdir(parents=True)
+        for name, spec in manifest.files.items():
+            if spec.registry is None and name != manifest.connection.file:
+                _copy(inside(source, name, error=PackError), inside(aside, name, error=PackError))
+        with open_atomic(inside(aside, manifest.connection.file, error=PackError)) as file:
+            file.write(connection)
+        text = yaml.safe_dump(
+            manifest.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
+        )
+        write_atomic(aside / MANIFEST_NAME, text)
+        load_pack(aside)
+        check_target(folder)
+        aside.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise cache_error(error, folder) from error
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(aside)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with open_atomic(target) as file, source.open("rb") as old:
+        shutil.copyfileobj(old, file)
