@@ -86,6 +86,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--summary-steps", **number, default=0, help="first steps without the tail, cheap (0)"
     )
     parser.add_argument(
+        "--readout-steps",
+        **number,
+        default=0,
+        help="steps behind these in which keys, values and gates alone are trained (0)",
+    )
+    parser.add_argument(
+        "--readout-rate", **real, default=1e-3, help="their peak learning rate (0.001)"
+    )
+    parser.add_argument(
         "--row-weight", **real, default=1.0, help="of the loss on which objects are meant (1)"
     )
     parser.add_argument(
