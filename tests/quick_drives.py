@@ -23,8 +23,12 @@ def quick_drive(
     scenes: int = 3,
     seconds: float = 1.0,
     conditions: Sequence[ConditionName] = ("day", "fog"),
+    seed: int = 7,
 ) -> Path:
-    """A dataroot with questions; of three scenes the last one is held out."""
+    """A dataroot with questions; of three scenes the last one is held out.
+
+    Two drives of one seed share their keyframes: give each its own to train on both.
+    """
 
     def world(parameters: DriveParameters, index: int) -> World:
         return tiny_world(duration_s=parameters.seconds + 0.2)
@@ -41,7 +45,7 @@ def quick_drive(
             out,
             scenes,
             seconds,
-            7,
+            seed,
             tuple(conditions),
             image_width=32,
             camera_hz=4,

@@ -50,7 +50,7 @@ class Averages:
 
 
 def test_pictures_are_dealt_by_scene_and_features_kept(tmp_path: Path) -> None:
-    roots = [quick_drive(tmp_path / "one", 2), quick_drive(tmp_path / "two", 3)]
+    roots = [quick_drive(tmp_path / "one", 2), quick_drive(tmp_path / "two", 3, seed=8)]
     moments = moments_of(roots)
     backbone = Averages()
     told: list[tuple[int, int]] = []
