@@ -8,6 +8,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .assembly import open_runtime
+    from .runtime.adaptation.adapting import Adaptation
+    from .runtime.adaptation.data import AdaptationData, KnownQuestion
+    from .runtime.adaptation.outcome import AdaptationResult
+    from .runtime.adaptation.request import AdaptationBudget, AdaptationRequest
     from .runtime.config import RuntimeConfig
     from .runtime.detected_objects import DetectedObject, objects_frame
     from .runtime.errors import TailwireError
@@ -18,9 +22,15 @@ if TYPE_CHECKING:
     from .runtime.runtime import Runtime
 
 _HOMES = {
+    "Adaptation": ".runtime.adaptation.adapting",
+    "AdaptationBudget": ".runtime.adaptation.request",
+    "AdaptationData": ".runtime.adaptation.data",
+    "AdaptationRequest": ".runtime.adaptation.request",
+    "AdaptationResult": ".runtime.adaptation.outcome",
     "Answer": ".runtime.plans",
     "Budget": ".runtime.plans",
     "DetectedObject": ".runtime.detected_objects",
+    "KnownQuestion": ".runtime.adaptation.data",
     "Question": ".runtime.questions",
     "Runtime": ".runtime.runtime",
     "RuntimeConfig": ".runtime.config",
@@ -32,9 +42,15 @@ _HOMES = {
     "open_runtime": ".assembly",
 }
 __all__ = [
+    "Adaptation",
+    "AdaptationBudget",
+    "AdaptationData",
+    "AdaptationRequest",
+    "AdaptationResult",
     "Answer",
     "Budget",
     "DetectedObject",
+    "KnownQuestion",
     "Question",
     "Runtime",
     "RuntimeConfig",

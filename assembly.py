@@ -9,10 +9,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnxruntime
 
 from .export import recipes
+from .export.encoder_builds import COST_FILE, build_encoder, encoder_recipe
 from .runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from .runtime.config import (
     CONDITIONED_STARTER_PACK,
@@ -21,14 +23,7 @@ from .runtime.config import (
     pack_folder,
 )
 from .runtime.connections import Connection, ConnectionSpec
-from .runtime.encoders import (
-    BevInput,
-    CameraInput,
-    Encoder,
-    EncoderSpec,
-    LidarInput,
-    ObjectsInput,
-)
+from .runtime.encoders import CameraInput, Encoder, EncoderSpec, ObjectsInput
 from .runtime.engine import Engine, EngineLoader
 from .runtime.engine_key import EngineKey, machine_identity
 from .runtime.engine_store import EngineStore
@@ -37,11 +32,14 @@ from .runtime.files import cache_dir, inside, sha256_of
 from .runtime.language_model import LanguageModel
 from .runtime.model_config import LanguageModelConfig, Precision
 from .runtime.model_registry import ModelRegistry
-from .runtime.pack import Pack, check_base_model, load_pack, read_encoder_weights, read_weights
+from .runtime.pack import Pack, check_base_model, load_pack
 from .runtime.parts import RuntimeParts
 from .runtime.perception import Perception
 from .runtime.runtime import Runtime
 from .runtime.scheduler import FixedPolicy
+
+if TYPE_CHECKING:
+    from .runtime.adaptation.tail_weights import TailWeights
 
 # The builders of `export/` are imported where they build: a robot with a warm cache never loads
 # them, nor `onnx` and `gguf` behind them.
@@ -50,7 +48,6 @@ Progress = Callable[[str], None]
 _BACKENDS: Mapping[str, tuple[EngineLoader, str]] = {
     "onnxruntime-cpu": (OnnxRuntimeEngine, f"onnxruntime {onnxruntime.__version__}"),
 }
-_COST_FILE = "cost.json"
 _BACKBONE = "efficientnet-lite0"
 _FEATURES_FILE = "features.onnx"
 
@@ -167,7 +164,10 @@ class Assembly:
         with self._all_or_nothing():
             made_here = config.pack in (STARTER_PACK, CONDITIONED_STARTER_PACK)
             pack = None if made_here else load_pack(pack_folder(config.pack))
-            depths = () if pack is None else (pack.manifest.connection.tail_blocks,)
+            depths: tuple[int, ...] = ()
+            if pack is not None:
+                # Adaptation goes through the tail that serves, so its first block starts a group.
+                depths = (pack.manifest.connection.tail_blocks, pack.manifest.tail_blocks)
             model = self.language_model(depths)
             if pack is None:
                 pack = self.starter_pack(model, _starter_connection(config.pack, model.config))
@@ -188,6 +188,8 @@ class Assembly:
                 connection=self._connection(pack, model.config),
                 policy=FixedPolicy(),
                 encoder_flops=flops,
+                tail_weights=self._tail_reader(),
+                pack_folder=pack.folder,
             )
             return Runtime(
                 parts,
@@ -227,6 +229,18 @@ class Assembly:
             self._progress(f"fetching {name}")
             return self._registry.get(name, progress=self._progress)
         return self._registry.path(name)
+
+    def _tail_reader(self) -> Callable[[int], TailWeights]:
+        """Reads the last blocks of the checkpoint; nothing is opened before it is called."""
+        path = self._model_path(self._config.model)
+
+        def read(tail_blocks: int) -> TailWeights:
+            from .export.checkpoint import open_checkpoint
+            from .export.tail_weights import tail_weights
+
+            return tail_weights(open_checkpoint(path), tail_blocks)
+
+        return read
 
     def _language_model_folder(self, path: Path, content: str, depths: tuple[int, ...]) -> Path:
         config = self._config
@@ -303,16 +317,16 @@ class Assembly:
         self, spec: EncoderSpec, files: Sequence[Path], hashes: Sequence[str]
     ) -> tuple[Encoder, int]:
         folder = self._store.get(
-            self._key(hashes[0], _encoder_recipe(spec, hashes[1:]), "fp32"),
-            lambda target: _build_encoder(spec, files, target, self._progress),
+            self._key(hashes[0], encoder_recipe(spec, hashes[1:]), "fp32"),
+            lambda target: build_encoder(spec, files, target, self._progress),
             progress=self._progress,
         )
         try:
-            flops = int(json.loads((folder / _COST_FILE).read_text())["flops"])
+            flops = int(json.loads((folder / COST_FILE).read_text())["flops"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise EngineError(
                 f"the cost file cannot be read: {error}",
-                field=str(folder / _COST_FILE),
+                field=str(folder / COST_FILE),
                 remedy="remove the folder, the engine is then built again",
             ) from error
         engine = self._load(folder / "encoder.onnx", threads=self._config.threads)
@@ -401,56 +415,3 @@ def _starter_connection(pack: str, config: LanguageModelConfig) -> ConnectionSpe
     if pack == STARTER_PACK:
         return None
     return ConnectionSpec(kind="conditioned", tail_blocks=min(10, config.num_blocks))
-
-
-def _encoder_recipe(spec: EncoderSpec, backbones: Sequence[str] = ()) -> str:
-    """All that shapes the graph beside the weights of `spec.file`."""
-    shape = "x".join(map(str, spec.input.shape))
-    recipe = f"{spec.kind}-{recipes.ENCODERS}-{shape}-{spec.tokens}"
-    if isinstance(spec.input, BevInput):
-        recipe += f"-{spec.input.range_m}m-{spec.input.cell_m}m"
-    return " ".join([recipe, *backbones])
-
-
-def _build_encoder(
-    spec: EncoderSpec, files: Sequence[Path], folder: Path, progress: Progress
-) -> None:
-    from .export.detectors import build_bev_detector, build_camera_detector
-    from .export.efficientnet_lite import build_camera_encoder
-    from .export.range_encoder import build_lidar_encoder
-    from .export.torch_checkpoint import read_state_dict
-
-    progress(f"building the {spec.modality} encoder")
-    target = folder / "encoder.onnx"
-    weights, given = files[0], spec.input
-    if spec.kind == "efficientnet_lite0" and isinstance(given, CameraInput):
-        macs = build_camera_encoder(
-            read_state_dict(weights), target, given.height, given.width, spec.tokens
-        )
-    elif spec.kind == "range_encoder" and isinstance(given, LidarInput):
-        macs = build_lidar_encoder(read_weights(weights), target, given.height, given.width)
-    elif spec.kind == "camera_detector" and isinstance(given, CameraInput):
-        macs = build_camera_detector(
-            read_state_dict(files[1]),
-            read_encoder_weights(weights),
-            target,
-            given.height,
-            given.width,
-            spec.tokens,
-        )
-    elif spec.kind == "bev_detector" and isinstance(given, BevInput):
-        macs = build_bev_detector(
-            read_encoder_weights(weights),
-            target,
-            given.shape[-1],
-            given.range_m,
-            given.cell_m,
-            spec.tokens,
-        )
-    else:
-        raise PackError(
-            f"there is no builder for encoders of kind '{spec.kind}'",
-            field=f"encoders.{spec.modality}.kind",
-            remedy="use efficientnet_lite0, range_encoder, camera_detector or bev_detector",
-        )
-    (folder / _COST_FILE).write_text(json.dumps({"flops": 2 * macs}), encoding="utf-8")
