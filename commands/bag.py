@@ -31,6 +31,11 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--sensors", metavar="LIST", help="only these, e.g. cam_front,lidar_top (default: all)"
     )
+    parser.add_argument(
+        "--objects",
+        action="store_true",
+        help="also the annotated boxes, as the sensor objects on /objects: ground truth",
+    )
     parser.add_argument("--compress", action="store_true", help="zstd in chunks")
 
 
@@ -45,7 +50,7 @@ def _run(args: Namespace) -> int:
     data = NuScenes.open(args.dataroot, args.version)
     if args.all:
         return _write_all(args, data, sensors)
-    _show(_write(data, args.scene or _only_scene(data), args.out, sensors, args.compress))
+    _show(_write(args, data, args.scene or _only_scene(data), args.out, sensors))
     _show_next(args.out)
     return 0
 
@@ -76,7 +81,7 @@ def _write_all(args: Namespace, data: NuScenes, sensors: tuple[str, ...] | None)
             remedy="remove them, or write elsewhere",
         )
     for name in names:
-        _show(_write(data, name, args.out / name, sensors, args.compress))
+        _show(_write(args, data, name, args.out / name, sensors))
     _show_next(args.out / names[0])
     return 0
 
@@ -94,7 +99,7 @@ def _only_scene(data: NuScenes) -> str:
 
 
 def _write(
-    data: NuScenes, scene: str, out: Path, sensors: tuple[str, ...] | None, compress: bool
+    args: Namespace, data: NuScenes, scene: str, out: Path, sensors: tuple[str, ...] | None
 ) -> BagSummary:
     from ..simulation.bags import write_bag
 
@@ -103,7 +108,15 @@ def _write(
         def tell(done: int, total: int) -> None:
             progress(f"{scene}: {done} of {total} sensor files")
 
-        return write_bag(data, scene, out, sensors=sensors, compress=compress, on_progress=tell)
+        return write_bag(
+            data,
+            scene,
+            out,
+            sensors=sensors,
+            objects=args.objects,
+            compress=args.compress,
+            on_progress=tell,
+        )
 
 
 def _show(summary: BagSummary) -> None:

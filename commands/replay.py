@@ -72,7 +72,8 @@ def _add_arguments(parser: ArgumentParser) -> None:
         "--sensors",
         metavar="LIST",
         help="sensors that are switched on, e.g. cam_front,lidar_top (default: all of the pack); "
-        f"{_OBJECTS} is the ground truth of a data set and takes part only where it is named",
+        f"{_OBJECTS} is the ground truth of a data set, or the boxes in a bag, and takes part only "
+        "where it is named",
     )
     parser.add_argument(
         "--drop",

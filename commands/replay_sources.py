@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..runtime.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from ..simulation.bags import BagReport
+    from ..simulation.bags import BagDrive, BagReport
     from ..simulation.nuscenes import NuScenes
     from ..simulation.source import DriveSource
 
@@ -60,7 +60,8 @@ def find_drives(
         path: dataroot of a nuScenes data set, a bag or a folder of bags.
         version: of the data set.
         scene: None takes all.
-        objects: whether drives of a data set also give annotations as the sensor `objects`.
+        objects: whether drives of a data set also give annotations as the sensor `objects`, and
+            no hint is needed that a bag has boxes.
 
     Raises:
         DataError: there is nothing that can be played, or not this scene.
@@ -76,7 +77,7 @@ def find_drives(
             field="--version",
             remedy="leave it out for a bag",
         )
-    return _bags(path, scene)
+    return _bags(path, scene, objects)
 
 
 def _nuscenes(path: Path, version: str | None, scene: str | None, objects: bool) -> Found:
@@ -105,8 +106,8 @@ def _nuscenes(path: Path, version: str | None, scene: str | None, objects: bool)
     return Found(f"nuScenes {data.version}: {what}, {keyframes} keyframes", entries, dataset=data)
 
 
-def _bags(path: Path, scene: str | None) -> Found:
-    from ..simulation.bags.read import BagDrive, open_bag
+def _bags(path: Path, scene: str | None, objects: bool) -> Found:
+    from ..simulation.bags.read import open_bag
     from ..simulation.bags.storage import is_bag_folder
 
     folders: list[Path] = []
@@ -135,7 +136,16 @@ def _bags(path: Path, scene: str | None) -> Found:
     keyframes = sum(len(entry.sample_tokens) for entry in entries)
     what = f"{len(drives)} bags" if len(drives) > 1 else f"bag of {entries[0].name}"
     notes = [note for drive in drives for note in (*drive.report.notes(), *_unused(drive.report))]
+    if not objects:
+        notes += [note for drive in drives for note in _not_asked_for(drive)]
     return Found(f"{what}: {messages} messages, {keyframes} keyframes", entries, notes)
+
+
+def _not_asked_for(drive: BagDrive) -> list[str]:
+    return [
+        f"boxes on {drive.topics[name]} take part only where they are named: --sensors {name},..."
+        for name in drive.boxes
+    ]
 
 
 def _unused(report: BagReport) -> list[str]:

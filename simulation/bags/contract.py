@@ -24,6 +24,8 @@ KEYFRAME_TOPIC = "/keyframe"
 """Tokens of nuScenes samples; the log time is the stamp of the sample."""
 ANNOTATIONS_TOPIC = "/annotations"
 """Ground-truth boxes, a cube each, in the map frame, at keyframes."""
+OBJECTS_TOPIC = "/objects"
+"""Boxes of the sensor `objects`; in bags of data sets they are ground truth, on request."""
 ANSWERS_TOPIC, ANSWER_TEXT_TOPIC = "/tailwire/answers", "/tailwire/answer_text"
 
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
@@ -35,7 +37,9 @@ ODOMETRY = "nav_msgs/msg/Odometry"
 CLOCK = "rosgraph_msgs/msg/Clock"
 STRING = "std_msgs/msg/String"
 MARKER_ARRAY = "visualization_msgs/msg/MarkerArray"
+DETECTIONS = "vision_msgs/msg/Detection3DArray"
 ANSWER = "tailwire_msgs/msg/Answer"
+OBJECT_VELOCITIES = "tailwire_msgs/msg/ObjectVelocities"
 
 ANSWER_DEFINITION = """\
 # An answer to one question, stamped with the oldest sensor frame that it rests on.
@@ -53,10 +57,32 @@ string pack
 string plan_json
 """
 
+OBJECT_VELOCITIES_DEFINITION = """\
+# What Detection3DArray has no place for; on the topic <that of the boxes>/velocities.
+std_msgs/Header header               # equal to that of the boxes
+geometry_msgs/Vector3[] velocities   # m/s over ground, along the axes of the header's frame,
+                                     # one for each box in its order; NaN where unknown
+"""
+
+VISION_DEFINITIONS: dict[str, str] = {
+    "vision_msgs/msg/ObjectHypothesis": "string class_id\nfloat64 score\n",
+    "vision_msgs/msg/ObjectHypothesisWithPose": (
+        "ObjectHypothesis hypothesis\ngeometry_msgs/PoseWithCovariance pose\n"
+    ),
+    "vision_msgs/msg/BoundingBox3D": "geometry_msgs/Pose center\ngeometry_msgs/Vector3 size\n",
+    "vision_msgs/msg/Detection3D": (
+        "std_msgs/Header header\nObjectHypothesisWithPose[] results\nBoundingBox3D bbox\n"
+        "string id\n"
+    ),
+    DETECTIONS: "std_msgs/Header header\nDetection3D[] detections\n",
+}
+"""Fields of vision_msgs 4, which came with Humble; version 3 and older lay them out otherwise."""
+
 SENSOR_MODALITIES: dict[str, Modality] = {
     COMPRESSED_IMAGE: "camera",
     IMAGE: "camera",
     POINT_CLOUD: "lidar",
+    DETECTIONS: "objects",
 }
 """Message types that become frames."""
 
@@ -109,6 +135,11 @@ def camera_info_topic(sensor: str) -> str:
 def points_topic(sensor: str) -> str:
     """Topic of the sweeps of a LiDAR."""
     return f"/{sensor}/points"
+
+
+def velocities_topic(topic: str) -> str:
+    """Topic of the velocities of boxes on a topic."""
+    return f"{topic.rstrip('/')}/velocities"
 
 
 def sensor_frame(sensor: str, modality: Modality) -> str:

@@ -76,7 +76,7 @@ def transforms(stamp_ns: int, edges: Iterable[tuple[str, str, RigidNumbers]]) ->
                 header=header(stamp_ns, parent),
                 child_frame_id=child,
                 transform=transform(
-                    translation=_vector(numbers.translation),
+                    translation=vector_message(numbers.translation),
                     rotation=_quaternion(numbers.rotation),
                 ),
             )
@@ -98,14 +98,14 @@ def odometry(
         angular: x y z, rad/s, in the frame of the vehicle.
     """
     twist = message_class("geometry_msgs/msg/Twist")(
-        linear=_vector(linear), angular=_vector(angular)
+        linear=vector_message(linear), angular=vector_message(angular)
     )
     unknown = np.zeros(36, np.float64)
     message = message_class(ODOMETRY)(
         header=header(stamp_ns, ODOM_FRAME),
         child_frame_id=BASE_FRAME,
         pose=message_class("geometry_msgs/msg/PoseWithCovariance")(
-            pose=_pose(pose.translation, pose.rotation), covariance=unknown
+            pose=pose_message(pose.translation, pose.rotation), covariance=unknown
         ),
         twist=message_class("geometry_msgs/msg/TwistWithCovariance")(
             twist=twist, covariance=unknown
@@ -199,9 +199,9 @@ def _marker(stamp_ns: int, number: int, box: Annotation, action: str) -> Any:
         id=number,
         type=kind.CUBE,
         action=getattr(kind, action),
-        pose=_pose(box.translation, box.rotation),
+        pose=pose_message(box.translation, box.rotation),
         # The length of a box lies along its own x.
-        scale=_vector((length, width, height)),
+        scale=vector_message((length, width, height)),
         color=message_class("std_msgs/msg/ColorRGBA")(r=red, g=green, b=blue, a=0.4),
         lifetime=message_class("builtin_interfaces/msg/Duration")(sec=0, nanosec=0),
         frame_locked=False,
@@ -217,7 +217,8 @@ def _marker(stamp_ns: int, number: int, box: Annotation, action: str) -> Any:
     )
 
 
-def _vector(values: Sequence[float]) -> Any:
+def vector_message(values: Sequence[float]) -> Any:
+    """`geometry_msgs/Vector3` of x y z."""
     x, y, z = (float(value) for value in values)
     return message_class("geometry_msgs/msg/Vector3")(x=x, y=y, z=z)
 
@@ -227,7 +228,8 @@ def _quaternion(wxyz: Sequence[float]) -> Any:
     return message_class("geometry_msgs/msg/Quaternion")(x=x, y=y, z=z, w=w)
 
 
-def _pose(translation: Sequence[float], rotation: Sequence[float]) -> Any:
+def pose_message(translation: Sequence[float], rotation: Sequence[float]) -> Any:
+    """`geometry_msgs/Pose` of x y z and w x y z."""
     x, y, z = (float(value) for value in translation)
     point = message_class("geometry_msgs/msg/Point")(x=x, y=y, z=z)
     return message_class("geometry_msgs/msg/Pose")(

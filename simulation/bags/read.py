@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,17 @@ from ...runtime.frames import SensorFrame, SensorGeometry
 from ..nuscenes.records import Calibration
 from ..source import Keyframe
 from .clouds import cloud_points
-from .contract import BASE_FRAME, COMPRESSED_IMAGE, IMAGE, SENSOR_MODALITIES
+from .contract import (
+    BASE_FRAME,
+    COMPRESSED_IMAGE,
+    DETECTIONS,
+    IMAGE,
+    MAP_FRAME,
+    ODOM_FRAME,
+    SENSOR_MODALITIES,
+    velocities_topic,
+)
+from .detections import detected_objects
 from .images import compressed_payload, raw_image
 from .scan import Scan
 from .storage import BagFiles, Channel, RawMessage, is_bag_folder, open_files
@@ -154,8 +165,17 @@ class BagDrive:
 
     @property
     def sensors(self) -> tuple[str, ...]:
-        """Names of its cameras and LiDARs, see `contract.sensor_of_topic`."""
+        """Names of its cameras and LiDARs, see `contract.sensor_of_topic`, and of its boxes.
+
+        A topic of `vision_msgs/Detection3DArray` is called `objects` unless it was named otherwise.
+        """
         return self._scan.sensors
+
+    @property
+    def boxes(self) -> tuple[str, ...]:
+        """Those of its sensors that give boxes."""
+        channels = self._scan.channel_of
+        return tuple(name for name in self.sensors if channels[name].type == DETECTIONS)
 
     @property
     def keyframes(self) -> tuple[Keyframe, ...]:
@@ -199,14 +219,16 @@ class BagDrive:
         """Its frames in stamp order, one message decoded a step.
 
         Args:
-            sensors: names; None takes all.
+            sensors: names; None takes all but boxes, which may be ground truth, so that they
+                take part only where they are named.
             on_drop: told sensor, stamp in ns and reason of a message that is no frame, and the
                 drive goes on; None raises instead.
 
         Raises:
             SensorError: a sensor is unknown, or a message is bad and there is no `on_drop`.
         """
-        wanted = self.sensors if sensors is None else tuple(dict.fromkeys(sensors))
+        seeing = [name for name in self.sensors if name not in self.boxes]
+        wanted = tuple(seeing if sensors is None else dict.fromkeys(sensors))
         for name in wanted:
             if name not in self.sensors:
                 raise SensorError(
@@ -245,6 +267,8 @@ class BagDrive:
         kind = message.channel.type
         try:
             decoded = deserialize(message.data, kind)
+            if kind == DETECTIONS:
+                return self._objects(sensor, stamp_ns, decoded)
             if kind == COMPRESSED_IMAGE:
                 payload = compressed_payload(decoded)
             else:
@@ -258,6 +282,26 @@ class BagDrive:
         frame_id = decoded.header.frame_id
         geometry = self._geometry(sensor, frame_id, stamp_ns)
         return SensorFrame(sensor, SENSOR_MODALITIES[kind], stamp_ns, frame_id, payload, geometry)
+
+    def _objects(self, sensor: str, stamp_ns: int, decoded: Any) -> SensorFrame:
+        """Boxes, moved to `base_link` where the bag tells how: a camera's frame lies on its side.
+
+        Raises:
+            ValueError: they are no objects, or nobody knows where.
+        """
+        scan, frame_id = self._scan, decoded.header.frame_id
+        velocities = scan.velocities.get(
+            (velocities_topic(scan.channel_of[sensor].topic), stamp_ns)
+        )
+        mounted = scan.transforms.to_base(frame_id.lstrip("/"), stamp_ns)
+        payload = detected_objects(decoded, velocities, mounted)
+        if mounted is not None:
+            pose = scan.transforms.odometry(stamp_ns)
+            geometry = SensorGeometry(np.eye(4), global_from_ego=pose)
+            return SensorFrame(sensor, "objects", stamp_ns, BASE_FRAME, payload, geometry)
+        if frame_id.lstrip("/") in (MAP_FRAME, ODOM_FRAME):
+            raise ValueError(f"nobody knows where '{BASE_FRAME}' is in '{frame_id}' of the boxes")
+        return SensorFrame(sensor, "objects", stamp_ns, frame_id, payload)
 
     def _geometry(self, sensor: str, frame_id: str, stamp_ns: int) -> SensorGeometry | None:
         """As far as the bag tells of it; None where nobody knows how the sensor is mounted."""
@@ -302,7 +346,9 @@ def _nothing_found(path: Path, report: BagReport) -> DataError:
     total = sum(report.counts.values())
     if total:
         topics = ", ".join(f"{topic} ({report.types[topic]})" for topic in list(report.counts)[:6])
-        problem = f"no image or point cloud is among its {total} messages; its topics are {topics}"
+        problem = (
+            f"no image, point cloud or box is among its {total} messages; its topics are {topics}"
+        )
     else:
         problem = "there is no message in it"
     if notes := report.notes():
@@ -310,6 +356,6 @@ def _nothing_found(path: Path, report: BagReport) -> DataError:
     return DataError(
         problem,
         field=str(path),
-        remedy="record sensor_msgs Image, CompressedImage or PointCloud2, or mend the bag with "
-        "`ros2 bag reindex` or `mcap recover`",
+        remedy="record sensor_msgs Image, CompressedImage or PointCloud2, or vision_msgs "
+        "Detection3DArray, or mend the bag with `ros2 bag reindex` or `mcap recover`",
     )

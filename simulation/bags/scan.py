@@ -15,11 +15,15 @@ import numpy as np
 
 from ...runtime.errors import DataError, SensorError
 from ...runtime.frames import SensorGeometry
+from ..annotated_objects import OBJECTS
 from ..source import Keyframe
 from .contract import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
+    DETECTIONS,
     KEYFRAME_TOPIC,
+    OBJECT_VELOCITIES,
+    OBJECTS_TOPIC,
     ODOMETRY,
     SENSOR_MODALITIES,
     STRING,
@@ -28,6 +32,7 @@ from .contract import (
     TF_TOPIC,
     sensor_of_topic,
 )
+from .detections import velocity_rows
 from .storage import BagFiles, Channel, RawMessage
 from .transforms import Transforms
 from .typestore import check_definition, deserialize
@@ -53,6 +58,7 @@ class Scan:
         transforms: from `/tf`, `/tf_static` and odometry.
         intrinsics: sensor name to the matrix of its first valid calibration message.
         image_sizes: sensor name to width and height in that message, where it tells of them.
+        velocities: of boxes, by topic and stamp in ns, float64 `[n, 3]`.
     """
 
     def __init__(self, files: BagFiles, topics: Mapping[str, str] | None) -> None:
@@ -79,6 +85,7 @@ class Scan:
         self.transforms = Transforms()
         self.intrinsics: dict[str, np.ndarray] = {}
         self.image_sizes: dict[str, tuple[int, int]] = {}
+        self.velocities: dict[tuple[str, int], np.ndarray] = {}
         for place, message in enumerate(files.messages(self._wanted, files.damage)):
             self.counts[message.channel] += 1
             self._take(place, message)
@@ -105,7 +112,7 @@ class Scan:
 
     def _is_usable(self, channel: Channel) -> bool:
         is_read = (
-            channel.type in (*SENSOR_MODALITIES, CAMERA_INFO, ODOMETRY)
+            channel.type in (*SENSOR_MODALITIES, CAMERA_INFO, ODOMETRY, OBJECT_VELOCITIES)
             or (channel.type == TF_MESSAGE and channel.topic in (TF_TOPIC, TF_STATIC_TOPIC))
             or (channel.type == STRING and channel.topic == KEYFRAME_TOPIC)
         )
@@ -145,6 +152,9 @@ class Scan:
             self.transforms.add_odometry(decoded)
         elif channel.type == STRING:
             self.keyframes.append(Keyframe(decoded.data, message.log_time_ns))
+        elif channel.type == OBJECT_VELOCITIES:
+            stamp_ns, _ = _header(message.data)
+            self.velocities[channel.topic, stamp_ns] = velocity_rows(decoded)
         else:
             self._take_camera_info(channel.topic, decoded)
 
@@ -175,14 +185,22 @@ class Scan:
         self._have_info.add(topic)
 
     def _settle_sensors(self) -> None:
-        """Give each sensor one topic; a camera that comes twice is taken compressed."""
+        """Give each sensor one topic.
+
+        A camera that comes twice is taken compressed; boxes that come twice from our own topic.
+        """
         named: dict[str, Channel] = {}
         order = sorted(
             self._candidates,
-            key=lambda c: (c.topic not in self._names, c.type != COMPRESSED_IMAGE, c.topic),
+            key=lambda c: (
+                c.topic not in self._names,
+                c.type != COMPRESSED_IMAGE,
+                c.topic != OBJECTS_TOPIC,
+                c.topic,
+            ),
         )
         for channel in order:
-            name = self._names.get(channel.topic) or sensor_of_topic(channel.topic)
+            name = self._names.get(channel.topic) or _sensor_of(channel)
             if name in named:
                 self.skipped[channel.topic] = (
                     f"it is {name} like {named[name].topic}; name it otherwise to use both"
@@ -207,6 +225,11 @@ class Scan:
         self.stamps_ns = np.asarray(self.stamps, dtype=np.int64)[kept]
         self.places_in_bag = np.asarray(self.places, dtype=np.int64)[kept]
         self.keyframes.sort(key=lambda keyframe: keyframe.stamp_ns)
+
+
+def _sensor_of(channel: Channel) -> str:
+    # A robot has one list of things around it, and no pack could know its topic.
+    return OBJECTS if channel.type == DETECTIONS else sensor_of_topic(channel.topic)
 
 
 def _header(data: bytes) -> tuple[int, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..nuscenes.geometry import rigid_transform
+from ..nuscenes.geometry import inverse_rigid, rigid_transform
 from .contract import BASE_FRAME
 
 _MAX_DEPTH = 64
@@ -148,6 +148,25 @@ class Transforms:
                 result = step @ result
             frame = edge.parent
         return None
+
+    def to_base(self, frame: str, stamp_ns: int) -> NDArray[np.float64] | None:
+        """base_from_frame, float64 `[4, 4]`, of a frame below `base_link` or above it.
+
+        Args:
+            frame: of a sensor, or one that stands still, such as `map`.
+            stamp_ns: each transform is the newest of its kind up to here; the vehicle's own lies
+                between those around it.
+
+        Returns:
+            None where the bag does not tell.
+        """
+        below = self.to_ancestor(frame, stamp_ns, BASE_FRAME)
+        edge = self._edges.get(BASE_FRAME)
+        if below is not None or edge is None:
+            return below
+        moved = edge.at(stamp_ns) if edge.static else edge.between(stamp_ns, _MAX_GAP_NS)
+        above = self.to_ancestor(edge.parent, stamp_ns, frame)
+        return None if moved is None or above is None else inverse_rigid(above @ moved)
 
     def odometry(self, stamp_ns: int) -> NDArray[np.float64] | None:
         """Where the vehicle was, odom_from_base, float64 `[4, 4]`: from TF, else from odometry.

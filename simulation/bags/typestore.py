@@ -7,7 +7,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ...runtime.errors import DataError
-from .contract import ANSWER, ANSWER_DEFINITION
+from .contract import (
+    ANSWER,
+    ANSWER_DEFINITION,
+    OBJECT_VELOCITIES,
+    OBJECT_VELOCITIES_DEFINITION,
+    VISION_DEFINITIONS,
+)
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
@@ -28,9 +34,9 @@ def missing_rosbags(error: ImportError) -> DataError:
 
 @lru_cache(maxsize=1)
 def ros_types() -> Typestore:
-    """The types of ROS 2 Jazzy, and `tailwire_msgs/msg/Answer`; not to be added to.
+    """The types of ROS 2 Jazzy, of vision_msgs and of `tailwire_msgs`; not to be added to.
 
-    Those that bags are read with have had the same layout since Foxy.
+    Those that bags are read with have had the same layout since Foxy, `vision_msgs` since Humble.
 
     Raises:
         DataError: `rosbags` is not installed.
@@ -40,7 +46,9 @@ def ros_types() -> Typestore:
     except ImportError as error:
         raise missing_rosbags(error) from error
     types = get_typestore(Stores.ROS2_JAZZY)
-    types.register(get_types_from_msg(ANSWER_DEFINITION, ANSWER))
+    own = {ANSWER: ANSWER_DEFINITION, OBJECT_VELOCITIES: OBJECT_VELOCITIES_DEFINITION}
+    for name, definition in {**VISION_DEFINITIONS, **own}.items():
+        types.register(get_types_from_msg(definition, name))
     return types
 
 

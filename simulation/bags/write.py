@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from ...runtime.errors import DataError, SensorError
+from ..annotated_objects import OBJECTS, AnnotatedDrive, objects_frame_of
 from ..nuscenes.reader import NuScenes
 from ..nuscenes.records import RigidNumbers, Sample, SampleData, Scene
 from ..nuscenes.source import NuScenesDrive
+from ..source import Keyframe
+from . import detections
 from . import messages as ros
 from .contract import (
     ANNOTATIONS_TOPIC,
@@ -20,9 +23,12 @@ from .contract import (
     CLOCK,
     CLOCK_TOPIC,
     COMPRESSED_IMAGE,
+    DETECTIONS,
     KEYFRAME_TOPIC,
     MAP_FRAME,
     MARKER_ARRAY,
+    OBJECT_VELOCITIES,
+    OBJECTS_TOPIC,
     ODOM_FRAME,
     ODOM_TOPIC,
     ODOMETRY,
@@ -35,6 +41,7 @@ from .contract import (
     image_topic,
     points_topic,
     sensor_frame,
+    velocities_topic,
 )
 from .motion import twists
 from .writer import BagWriter
@@ -111,6 +118,7 @@ def write_bag(
     out: Path | str,
     *,
     sensors: Sequence[str] | None = None,
+    objects: bool = False,
     compress: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> BagSummary:
@@ -121,6 +129,7 @@ def write_bag(
         scene: the record, its token or its name.
         out: folder to make; must not exist.
         sensors: names; None takes every camera and LiDAR of the scene.
+        objects: also write the annotations of keyframes as the sensor `objects`.
         compress: zstd in chunks.
         on_progress: told how many of how many sensor files are written.
 
@@ -128,10 +137,12 @@ def write_bag(
         What was written; files that could not be read are in `dropped`.
 
     Raises:
-        DataError: there is no such scene, no file of it can be read, or `out` cannot be written.
+        DataError: there is no such scene, no file of it can be read, `objects` are asked for and
+            there are no annotations, or `out` cannot be written.
         SensorError: a sensor is unknown.
     """
-    messages = SceneMessages(NuScenesDrive(drive, scene), sensors, on_progress)
+    source = (AnnotatedDrive if objects else NuScenesDrive)(drive, scene)
+    messages = SceneMessages(source, sensors, on_progress)
     return record(Path(out), messages, messages, compress=compress)
 
 
@@ -185,11 +196,11 @@ class SceneMessages:
     it, so that a listener can place each message when it arrives.
 
     Attributes:
-        drive: the scene.
-        sensors: names; None takes all.
+        drive: the scene; an `AnnotatedDrive` brings the sensor `objects`.
+        sensors: names of cameras and LiDARs; None takes all.
         on_progress: told how many of how many sensor files are done.
         dropped: filled on the way.
-        num_frames: counted on the way.
+        num_frames: of cameras and LiDARs, counted on the way.
     """
 
     drive: NuScenesDrive
@@ -348,3 +359,17 @@ class SceneMessages:
         boxes = self.drive.data.annotations(sample.token)
         markers = ros.annotation_markers(stamp, boxes)
         yield BagMessage(stamp, ANNOTATIONS_TOPIC, MARKER_ARRAY, markers)
+        if isinstance(self.drive, AnnotatedDrive):
+            yield from self._object_messages(Keyframe(sample.token, stamp))
+
+    def _object_messages(self, keyframe: Keyframe) -> Iterator[BagMessage]:
+        stamp = keyframe.stamp_ns
+        try:
+            frame = objects_frame_of(self.drive.data, keyframe)
+        except SensorError as error:
+            self.dropped.append(DroppedFrame(OBJECTS, stamp, str(error)))
+            return
+        frame = replace(frame, frame_id=BASE_FRAME)
+        yield BagMessage(stamp, OBJECTS_TOPIC, DETECTIONS, detections.detections(frame))
+        velocities = detections.velocities(frame)
+        yield BagMessage(stamp, velocities_topic(OBJECTS_TOPIC), OBJECT_VELOCITIES, velocities)

@@ -102,3 +102,12 @@ def test_a_file_where_the_folder_should_be_is_no_earlier_write(
     error = run("bag", drive, "--out", tmp_path / "file" / "bag").error()
     assert "cannot be written" in error
     assert "cut off" not in error
+
+
+def test_annotated_boxes_are_written_where_they_are_asked_for(run: Run, drive: Path) -> None:
+    done = run("bag", drive, "--objects", "--out", "bag")
+    assert done.code == 0
+    assert any("/objects " in line and "Detection3DArray" in line for line in done.out.splitlines())
+    data = NuScenes.open(drive)
+    frames = list(open_bag("bag").frames(["objects"]))
+    assert len(frames) == len(data.samples(data.scenes[0]))

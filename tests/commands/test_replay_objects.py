@@ -105,3 +105,21 @@ def test_sensors_are_those_of_the_pack(replay: Run) -> None:
 def test_ground_truth_is_left_out_where_nobody_asked_for_it(replay: Run) -> None:
     error = replay().error()
     assert "none of the sensors that are switched on" in error
+
+
+def test_boxes_of_a_bag_are_played_where_they_are_named(
+    run: Run, drive: Path, model: Path, pack: Path
+) -> None:
+    pytest.importorskip("rosbags", reason="bags need the package rosbags")
+    assert run("bag", drive, "--objects", "--out", "bag").code == 0
+    words = ["--model", model, "--precision", "fp32", "--pack", pack, "--no-bag", "--json"]
+    words += ["--question", "Is there a bus?", "--answers", "yes,no"]
+    found = run("replay", "bag", *words, "--out", "named", "--sensors", "objects").json
+    assert found["complete"] and found["moments_answered"] == 2
+    from_bag = Path("named/answers.jsonl").read_text().splitlines()
+    run("replay", drive, *words, "--out", "scene", "--sensors", "objects")
+    from_scene = Path("scene/answers.jsonl").read_text().splitlines()
+    for one, other in zip(from_bag, from_scene, strict=True):
+        first, second = json.loads(one), json.loads(other)
+        assert list(first["sensors"]) == ["objects"]
+        assert (first["text"], first["confidence"]) == (second["text"], second["confidence"])

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 
 from tailwire.simulation.bags import open_bag, write_bag
+from tailwire.simulation.bags.contract import VISION_DEFINITIONS
 from tailwire.simulation.nuscenes import NuScenes
 
 pytest.importorskip("rosbags", reason="bags need the package rosbags: pip install 'tailwire[sim]'")
 
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 TYPES = get_typestore(Stores.ROS2_HUMBLE)
+for _name, _definition in VISION_DEFINITIONS.items():
+    TYPES.register(get_types_from_msg(_definition, _name))
 STAMP_NS = 1_700_000_000_123_456_789
 
 

@@ -370,5 +370,5 @@ def test_an_empty_bag_and_one_without_sensors_are_errors(tmp_path: Path) -> None
         open_bag(write_foreign(tmp_path / "empty", []))
     text = ros("std_msgs/msg/String", data="hello")
     bag = write_foreign(tmp_path / "words", [("/chatter", "std_msgs/msg/String", 3, text)])
-    with pytest.raises(DataError, match="no image or point cloud is among its 1 messages"):
+    with pytest.raises(DataError, match="no image, point cloud or box is among its 1 messages"):
         open_bag(bag)
