@@ -1,6 +1,7 @@
 """The `tailwire` command: finds the sub-command, turns errors into exit codes.
 
-Exit codes: 0 done, 1 a fault of Tailwire (with its traceback), 2 wrong input, 130 interrupted.
+Exit codes: 0 done, 1 refused (`adapt`) or a fault of Tailwire (with its traceback), 2 wrong input,
+130 interrupted.
 What a sub-command does is in `commands/`.
 """
 
@@ -24,6 +25,7 @@ COMMANDS = (
     "replay",
     "eval",
     "train",
+    "adapt",
     "simulate",
     "questions",
     "bag",

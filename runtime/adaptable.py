@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .answering import AskedQuestion
 from .asking import as_question
+from .encoders import Encoder
 from .errors import ConfigError, EngineError, SensorError
 from .metrics import StageClock
 from .parts import RuntimeParts
@@ -53,6 +54,15 @@ class Adaptable(ABC):
     def _check_open(self) -> None:
         if self._closed:
             raise EngineError("the runtime is closed", field="runtime", remedy="open another one")
+
+    @property
+    def encoders(self) -> dict[str, Encoder]:
+        """The encoders of the pack by name, for making data to adapt with.
+
+        They may run beside frames, and belong to the runtime.
+        """
+        perception = self._parts.perception
+        return dict(perception.encoder_of(sensor) for sensor in perception.sensors)
 
     def teach(
         self,

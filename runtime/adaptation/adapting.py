@@ -66,6 +66,7 @@ class Task:
         spelled: its questions in tokens.
         held_out: blocks that decide.
         options: costs of choices.
+        best_choice: of all, whether it fits or not.
         choices: that fit without regard to time, the best first.
         head_flops: of all texts.
         begun: `time.monotonic()` of the request.
@@ -78,6 +79,7 @@ class Task:
     spelled: SpelledQuestions
     held_out: frozenset[str]
     options: Options
+    best_choice: Choice
     choices: tuple[Choice, ...]
     head_flops: int
     begun: float
@@ -144,7 +146,19 @@ def plan(request: AdaptationRequest, data: AdaptationData, host: Host) -> Task:
     budget = request.budget
     first = choose(all_choices, budget, steps=steps, held_out=looked, head_flops=head_flops)
     choices = tuple(all_choices[all_choices.index(first) :])
-    return Task(request, host, change, data, spelled, held_out, options, choices, head_flops, begun)
+    return Task(
+        request,
+        host,
+        change,
+        data,
+        spelled,
+        held_out,
+        options,
+        all_choices[0],
+        choices,
+        head_flops,
+        begun,
+    )
 
 
 def _depths(wanted: int | None, host: Host) -> list[int]:
@@ -192,7 +206,7 @@ class Adaptation:
         self._task = task
         self._lock = threading.Lock()
         self._progress = AdaptationProgress("preparing")
-        self._cancelled = threading.Event()
+        self._cancelled, self._finishing = threading.Event(), threading.Event()
         self._over = threading.Event()
         self._result: AdaptationResult | None = None
         self._error: BaseException | None = None
@@ -222,6 +236,13 @@ class Adaptation:
     def cancel(self) -> None:
         """Stop after the step that runs; nothing is swapped then. Returns at once."""
         self._cancelled.set()
+
+    def finish(self) -> None:
+        """End training after the step that runs; what was learned is examined and swapped as ever.
+
+        Returns at once.
+        """
+        self._finishing.set()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until it is over.
@@ -274,7 +295,13 @@ class Adaptation:
         before = torch.get_num_threads()
         torch.set_num_threads(self._task.request.threads or _default_threads())
         try:
-            learner: Learner = Learner(self._task, self._report, self._cancelled.is_set, self._swap)
+            learner: Learner = Learner(
+                self._task,
+                self._report,
+                self._cancelled.is_set,
+                self._finishing.is_set,
+                self._swap,
+            )
             self._result = learner.run()
         finally:
             # Set for this thread, and for threads that use torch the first time from now on.

@@ -241,6 +241,43 @@ def choose(
     )
 
 
+def explain(
+    chosen: Choice,
+    best: Choice,
+    *,
+    serving_rank: int,
+    asked_blocks: int | None,
+    asked_rank: int | None,
+) -> str:
+    """Why this depth and rank, in a sentence.
+
+    Args:
+        chosen: in the end.
+        best: of all choices, whether it fits or not.
+        serving_rank: of the LoRA of the connection that serves.
+        asked_blocks: of the request.
+        asked_rank: of the request.
+    """
+    if asked_blocks is not None:
+        depth = "as asked"
+    elif chosen.tail_blocks == best.tail_blocks:
+        depth = "the depth that serves"
+    else:
+        depth = f"the deepest that fits the budget ({best.tail_blocks} serve)"
+    if asked_rank is not None:
+        rank = "as asked"
+    elif serving_rank:
+        rank = "which the connection has"
+    elif chosen.lora_rank == best.lora_rank:
+        rank = "as in mPnP-LLM"
+    else:
+        rank = f"the largest that fits the budget, {best.lora_rank} does not"
+    return (
+        f"a tail of {chosen.tail_blocks} blocks ({depth}), a LoRA of rank {chosen.lora_rank} "
+        f"({rank})"
+    )
+
+
 def _misfit(
     choice: Choice,
     budget: AdaptationBudget,

@@ -20,7 +20,7 @@ from ..pack import PackManifest
 from ..serving import Serving
 from .adapted_pack import adapted_manifest, write_adapted_pack
 from .adapting import Task
-from .choosing import LOOKS, PASSES, choose, least_steps
+from .choosing import LOOKS, PASSES, choose, explain, least_steps
 from .connection_model import ConnectionModel
 from .initial_weights import fresh_weights, orderless, with_rank
 from .meters import MEMORY_METHOD, FlopMeter, MemoryWatch
@@ -63,6 +63,7 @@ class Learner:
         task: Task,
         report: Callable[[AdaptationProgress], None],
         is_cancelled: Callable[[], bool],
+        is_finishing: Callable[[], bool],
         swap: Callable[[Serving], None],
     ) -> None:
         """Get ready.
@@ -71,10 +72,12 @@ class Learner:
             task: to do.
             report: told what is done now.
             is_cancelled: asked between steps.
+            is_finishing: likewise; ends training, and what was learned is examined.
             swap: puts the new weights to work.
         """
         self._task, self._request, self._host = task, task.request, task.host
-        self._tell, self._is_cancelled, self._swap = report, is_cancelled, swap
+        self._tell, self._swap = report, swap
+        self._is_cancelled, self._is_finishing = is_cancelled, is_finishing
         self._meter = FlopMeter()
         self._progress = AdaptationProgress("preparing")
         self._choice = task.choices[0]
@@ -329,6 +332,9 @@ class Learner:
             if self._is_cancelled():
                 self._stopped = "cancelled"
                 return True
+            if self._is_finishing():
+                self._stopped = "asked"
+                return True
             left = self._left_s()
             if left is not None and left < looks_left / flops_per_s:
                 self._stopped = "time"
@@ -462,6 +468,13 @@ class Learner:
             new_sensors=change.new,
             tail_blocks=choice.tail_blocks,
             lora_rank=choice.lora_rank,
+            choice=explain(
+                choice,
+                self._task.best_choice,
+                serving_rank=self._host.serving.connection.spec.lora_rank,
+                asked_blocks=request.tail_blocks,
+                asked_rank=request.lora_rank,
+            ),
             trained_weights=sum(sizes[name] for name in choice.trained),
             accuracy=self._accuracy,
             train_questions=self._questions.train_questions,

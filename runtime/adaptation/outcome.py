@@ -12,7 +12,7 @@ from .request import Mode
 
 Phase = Literal["preparing", "measuring", "heads", "training", "checking", "over"]
 Outcome = Literal["swapped", "accepted", "refused", "cancelled"]
-Stop = Literal["finished", "time", "flops", "cancelled", "diverged"]
+Stop = Literal["finished", "time", "flops", "asked", "cancelled", "diverged"]
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,13 @@ class AdaptationResult(BaseModel):
     Attributes:
         outcome: `accepted` is a swap that was not asked for.
         reason: in a sentence, with the figures that decided.
-        stopped: what ended training.
+        stopped: what ended training; `asked` is `Adaptation.finish`.
         mode: of the request.
         old_sensors: that served.
         new_sensors: learned with.
         tail_blocks: depth N.
         lora_rank: of the LoRA.
+        choice: why these two.
         trained_weights: how many numbers were trained.
         accuracy: on held-out questions; None where it ended before they were asked.
         train_questions: learned from.
@@ -104,6 +105,7 @@ class AdaptationResult(BaseModel):
     new_sensors: tuple[str, ...]
     tail_blocks: int
     lora_rank: int
+    choice: str
     trained_weights: int
     accuracy: Accuracies | None
     train_questions: int
