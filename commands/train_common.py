@@ -14,15 +14,20 @@ from ..runtime.errors import ConfigError, TailwireError
 from .arguments import comma_list
 
 
-def add_common_arguments(parser: ArgumentParser) -> None:
-    """Options of all trainings."""
+def add_common_arguments(parser: ArgumentParser, *, needs_drives: bool = True) -> None:
+    """Options of all trainings.
+
+    Args:
+        parser: of the sub-command.
+        needs_drives: whether the parser insists on `--dataroot`.
+    """
     parser.add_argument(
         "--dataroot",
         metavar="DIR",
         type=Path,
         nargs="+",
         action="extend",
-        required=True,
+        required=needs_drives,
         help="data sets in nuScenes format with annotations; every fifth scene is held out",
     )
     parser.add_argument(

@@ -1,19 +1,17 @@
-"""What connections learn from, made of drives: tokens, head states, questions, traces, matches.
+"""What connections learn from, made of drives: tokens, questions, traces, matches.
 
-Everything that is slow to make lies in a cache folder: tokens by drives and encoders, head states
-by text and language model.
+Tokens are slow to make and lie in a cache folder, by drives and encoders.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.adaptation.samples import TrainingData
 from ..runtime.encoders import Encoder
 from ..runtime.errors import ConfigError, DataError
 from ..runtime.language_model import LanguageModel
@@ -22,31 +20,14 @@ from ..simulation.annotated_objects import OBJECTS, annotated_objects
 from ..simulation.questions.baselines import Baselines
 from ..simulation.questions.files import question_file, read_questions
 from ..simulation.questions.items import QaItem
-from .head_states import head_texts
 from .moments import TrainingMoment
+from .prepared_data import HeldOut, PreparedData
 from .question_samples import question_samples
 from .sensor_tokens import sensor_tokens
 from .traces import Traces, matches_of
 
 #: What is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """What is known of the held-out decisions, for figures.
-
-    Attributes:
-        questions: the questions.
-        question: int64 `[decisions]`, row in `questions`; a question is right if all of its are.
-        conditions: of light and weather, by question.
-        guesses: answers that see no sensor, by name of the baseline.
-    """
-
-    questions: Sequence[QaItem]
-    question: NDArray[np.int64]
-    conditions: Sequence[str]
-    guesses: Mapping[str, Sequence[str]]
 
 
 def read_drive_questions(dataroots: Sequence[Path]) -> list[QaItem]:
@@ -63,7 +44,7 @@ def read_drive_questions(dataroots: Sequence[Path]) -> list[QaItem]:
     ]
 
 
-def connection_data(
+def prepared_data(
     moments: Sequence[TrainingMoment],
     items: Sequence[QaItem],
     sensors: Mapping[str, str],
@@ -71,11 +52,11 @@ def connection_data(
     encoders_identity: str,
     model: LanguageModel,
     prompt: PromptSpec,
-    tail_blocks: int,
     cache: Path,
+    origin: Mapping[str, Any],
     progress: Progress = lambda what, done, count: None,
-) -> tuple[TrainingData, HeldOut]:
-    """Make or take from the cache all that a training run reads.
+) -> PreparedData:
+    """Make or take from the cache all that a training run reads, but head states.
 
     Args:
         moments: the keyframes.
@@ -83,10 +64,10 @@ def connection_data(
         sensors: encoder name by sensor, in the pack's order.
         encoders: by name, as they will run.
         encoders_identity: of their weights.
-        model: the language model, with a cut at the tail.
+        model: gives the tokenizer.
         prompt: around a question.
-        tail_blocks: depth of the tail.
         cache: folder.
+        origin: see `PreparedData`.
         progress: told what is being made.
 
     Raises:
@@ -112,23 +93,18 @@ def connection_data(
         return traces(item)
 
     questions = question_samples(known, rows, model, prompt, traces=trace)
-    heads = head_texts(
-        model,
-        questions.texts,
-        tail_blocks,
-        cache / "heads",
-        lambda done, count: progress("head states", done, count),
-    )
-    data = TrainingData(
+    return PreparedData(
         tokens,
-        heads,
+        _matches(moments, tokens),
+        [moment.condition for moment in moments],
+        questions.texts,
         questions.choices,
+        questions.groups,
         questions.train,
         questions.held_out,
-        questions.groups,
-        _matches(moments, tokens),
+        _held_out(known, questions.held_out_items, moments, rows),
+        origin,
     )
-    return data, _held_out(known, questions.held_out_items, moments, rows)
 
 
 def _check_questions(items: Sequence[QaItem]) -> None:

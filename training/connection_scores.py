@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..runtime.adaptation.samples import Samples
 from ..simulation.questions.baselines import MAJORITY_PER_TEMPLATE
-from .connection_data import HeldOut
+from .prepared_data import HeldOut
 
 #: Tells for decisions and sensors which are right, as `Trainer.evaluate`.
 Evaluate = Callable[[Samples, Sequence[str]], NDArray[np.bool_]]

@@ -95,7 +95,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
         TrainingError: it is broken or of another kind.
     """
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise TrainingError(
             f"the checkpoint cannot be read ({type(error).__name__})",

@@ -61,7 +61,7 @@ class ConnectionModel(nn.Module):
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The weights as a pack holds them."""
         return {
-            name: self[name].detach().float().expand(shape).contiguous().numpy().copy()
+            name: self[name].detach().float().expand(shape).contiguous().cpu().numpy().copy()
             for name, shape in self._shapes.items()
         }
 
@@ -154,7 +154,7 @@ class ConnectionModel(nn.Module):
         batch, length, _ = states.shape
         scene = [self["summary"].expand(batch, 1, -1)]
         gates = [self._gates("summary")[:, None]]
-        present = [torch.ones(batch, 1, dtype=torch.bool)]
+        present = [torch.ones(batch, 1, dtype=torch.bool, device=states.device)]
         for sensor, rows in tokens.items():
             modality = self._sensors[sensor]
             scene.append(self._linear(rows + self._offset(sensor, rows), f"{modality}.in"))
@@ -163,8 +163,9 @@ class ConnectionModel(nn.Module):
         there = torch.cat(present, 1)
         kept = there.shape[1]
         x = torch.cat([*scene, self._question(states)], dim=1)
-        text = torch.arange(length)[None, :] < lengths[:, None]
-        bias = torch.zeros(batch, kept + length).masked_fill(~torch.cat([there, text], 1), _MASKED)
+        text = torch.arange(length, device=states.device)[None, :] < lengths[:, None]
+        seen = torch.cat([there, text], 1)
+        bias = torch.zeros(seen.shape, device=states.device).masked_fill(~seen, _MASKED)
         bias = bias[:, None, None, :]
         for layer in range(self.spec.layers):
             x = self._layer(x, bias, f"layer{layer}")

@@ -8,6 +8,7 @@ having to find out how the frozen tail is spoken to.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,6 +21,7 @@ from .tail_model import TailModel
 _ATTENDED, _IGNORED = 8.0, -8.0
 #: Gates (before the sigmoid): open, and closed.
 _OPEN, _SHUT = 4.0, -8.0
+_GATE = 1 / (1 + math.exp(-_OPEN))
 _RIDGE = 1e-4
 #: Of the answer against what the language model says by itself; training goes on from there.
 _STRENGTH = 40.0
@@ -48,7 +50,7 @@ def token_scores(heads: Tensor, choices: Sequence[Sequence[int]]) -> tuple[list[
     for number, allowed in enumerate(choices):
         own = heads[number, :, : len(allowed)]
         shared = [place for place, token in enumerate(allowed) if token in tokens]
-        shift = torch.zeros(heads.shape[1])
+        shift = torch.zeros(heads.shape[1], device=heads.device)
         if shared:
             known = torch.stack([columns[tokens.index(allowed[place])] for place in shared], 1)
             shift = (known - own[:, shared]).mean(1)
@@ -92,7 +94,7 @@ def write_readout(
         mean = query.view(kv_heads, groups, size).mean(1)
         wanted = _ATTENDED if block == blocks - 1 else _IGNORED
         length = (mean * mean).sum(-1, keepdim=True)
-        keys[block] = wanted * size**0.5 * mean / length / torch.sigmoid(torch.tensor(_OPEN))
+        keys[block] = wanted * size**0.5 * mean / length / _GATE
     for name in model.gate_names():
         model[name].fill_(_OPEN)
         if name != "gate.summary":
@@ -101,10 +103,9 @@ def write_readout(
     spoken = output.view(-1, kv_heads, groups, size).sum(2).flatten(1)
     into_logits = tail.rows_of(tokens) * tail.final_scale() @ spoken
     effort = spoken.mT @ spoken
-    effort += _RIDGE * effort.diagonal().mean() * torch.eye(len(effort))
+    effort += _RIDGE * effort.diagonal().mean() * torch.eye(len(effort), device=effort.device)
     cheapest = torch.linalg.solve(effort, into_logits.mT)
-    value = cheapest @ torch.linalg.solve(
-        into_logits @ cheapest + _RIDGE * torch.eye(len(tokens)), strength * scores.mT
-    )
+    ridge = _RIDGE * torch.eye(len(tokens), device=scores.device)
+    value = cheapest @ torch.linalg.solve(into_logits @ cheapest + ridge, strength * scores.mT)
     values = model["value.w"].view(-1, blocks, kv_heads * size)
-    values[:, -1] = value.mT / torch.sigmoid(torch.tensor(_OPEN))
+    values[:, -1] = value.mT / _GATE

@@ -35,23 +35,6 @@ class HeadTexts:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def batch(
-        self, texts: NDArray[np.integer], *, entering: bool = False
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Texts padded on the right, float32 `[n, longest, hidden_size]`, and lengths `[n]`.
-
-        Args:
-            texts: their numbers.
-            entering: what enters the tail, where that differs from `states`.
-        """
-        source = self.entering if entering and self.entering is not None else self.states
-        starts, stops = self.offsets[texts], self.offsets[np.asarray(texts) + 1]
-        lengths = stops - starts
-        padded = np.zeros((len(texts), int(lengths.max()), source.shape[1]), np.float32)
-        for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-            padded[row, : stop - start] = source[start:stop]
-        return padded, lengths
-
 
 @dataclass(frozen=True)
 class Choice:

@@ -61,12 +61,18 @@ class TailModel(nn.Module):
     _cos: Tensor
     _sin: Tensor
 
-    def __init__(self, weights: TailWeights, dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(
+        self,
+        weights: TailWeights,
+        dtype: torch.dtype = torch.bfloat16,
+        device: torch.device | str = "cpu",
+    ) -> None:
         """Copy the weights.
 
         Args:
             weights: of the blocks.
             dtype: of products; norms, the residual stream and softmax stay float32.
+            device: where they lie.
 
         Raises:
             ConfigError: the model is of another kind than Llama or Qwen2.
@@ -85,7 +91,8 @@ class TailModel(nn.Module):
         self.num_blocks = len(weights.blocks)
 
         def frozen(array: NDArray, kind: torch.dtype = torch.float32) -> nn.Parameter:
-            return nn.Parameter(torch.tensor(array, dtype=kind), requires_grad=False)
+            tensor = torch.tensor(array, dtype=kind, device=device)
+            return nn.Parameter(tensor, requires_grad=False)
 
         for index, block in enumerate(weights.blocks):
             for name in ("attention_norm", "ffn_norm"):
@@ -96,13 +103,19 @@ class TailModel(nn.Module):
             self.register_parameter(f"qkv_bias{index}", bias)
         self.register_parameter("final_norm", frozen(weights.final_norm))
         self.vocabulary = weights.vocabulary
-        cos, sin = (torch.from_numpy(table) for table in weights.rotary)
+        cos, sin = (torch.from_numpy(table).to(device) for table in weights.rotary)
         self.register_buffer("_cos", cos, persistent=False)
         self.register_buffer("_sin", sin, persistent=False)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return self.final_norm.device
+
     def rows_of(self, token_ids: Sequence[int]) -> Tensor:
         """Output embeddings of a few tokens, float32 `[len(token_ids), hidden_size]`."""
-        return torch.from_numpy(self.vocabulary[list(token_ids)].astype("float32"))
+        rows = torch.from_numpy(self.vocabulary[list(token_ids)].astype("float32"))
+        return rows.to(self.device)
 
     def output_projection(self, index: int) -> Tensor:
         """Of the attention of a block of this tail, `[hidden_size, heads * head_dim]`."""
@@ -123,6 +136,30 @@ class TailModel(nn.Module):
         seen: list[Tensor] = []
         self.forward(residual, lengths, None, queries=seen)
         return seen
+
+    @torch.no_grad()
+    def streams(self, residual: Tensor, lengths: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """The residual stream that enters some blocks, of all tokens, without any sensor.
+
+        Args:
+            residual: see `forward`; enters the first block.
+            lengths: see `forward`.
+            blocks: of this model, ascending; the number of blocks is what leaves the last one.
+
+        Returns:
+            By block float32 `[batch, tokens, hidden_size]`.
+        """
+        bias = self._bias(len(residual), residual.shape[1], None)
+        x, found = residual, []
+        for index in range(max(blocks) + 1):
+            if index in blocks:
+                found.append(x)
+            if index < max(blocks):
+                normed = self._norm(x, f"attention_norm{index}").to(self.dtype)
+                query, key, value = self._project(normed, index, None)
+                attended = self._attend(query, key, value, lengths - 1, None, index, bias)
+                x = self._behind_attention(x, attended, index)
+        return found
 
     def forward(
         self,
@@ -156,24 +193,28 @@ class TailModel(nn.Module):
             normed = self._norm(x, f"attention_norm{index}").to(self.dtype)
             query, key, value = self._project(normed, index, low_rank)
             if queries is not None:
-                at_last = query[torch.arange(batch), last][:, None].transpose(1, 2)
+                at_last = query[torch.arange(batch, device=x.device), last][:, None].transpose(1, 2)
                 turned = self._rotate(at_last, last[:, None, None])
                 queries.append(turned[:, :, 0].float().mean(0))
             x_in, block_bias = x, bias
             if is_last:
-                at = torch.arange(batch)
+                at = torch.arange(batch, device=x.device)
                 query = query[at, last][:, None]
                 x_in = x[at, last][:, None]
                 block_bias = bias[at, :, last][:, :, None]
             attended = self._attend(
                 query, key, value, last, prefix, index - first_block, block_bias
             )
-            x = x_in + functional.linear(attended, self._parameter("output", index)).float()
-            normed = self._norm(x, f"ffn_norm{index}").to(self.dtype)
-            gate, up = functional.linear(normed, self._parameter("ffn_in", index)).chunk(2, -1)
-            inner = functional.silu(gate) * up
-            x = x + functional.linear(inner, self._parameter("ffn_out", index)).float()
+            x = self._behind_attention(x_in, attended, index)
         return self._norm(x[:, 0], "final_norm")
+
+    def _behind_attention(self, x: Tensor, attended: Tensor, index: int) -> Tensor:
+        """The block's output: attention and feed-forward network added to the stream."""
+        x = x + functional.linear(attended, self._parameter("output", index)).float()
+        normed = self._norm(x, f"ffn_norm{index}").to(self.dtype)
+        gate, up = functional.linear(normed, self._parameter("ffn_in", index)).chunk(2, -1)
+        inner = functional.silu(gate) * up
+        return x + functional.linear(inner, self._parameter("ffn_out", index)).float()
 
     def _parameter(self, name: str, index: int) -> Tensor:
         return getattr(self, f"{name}{index}")
@@ -183,10 +224,11 @@ class TailModel(nn.Module):
 
     def _bias(self, batch: int, tokens: int, present: Tensor | None) -> Tensor:
         """Attention bias `[batch, 1, tokens, rows + tokens]`, in the dtype of products."""
-        causal = torch.full((tokens, tokens), _MASKED).triu(1).expand(batch, 1, tokens, tokens)
+        causal = torch.full((tokens, tokens), _MASKED, device=self.device).triu(1)
+        causal = causal.expand(batch, 1, tokens, tokens)
         if present is None:
             return causal.to(self.dtype)
-        rows = torch.zeros(present.shape).masked_fill(~present, _MASKED)
+        rows = torch.zeros(present.shape, device=self.device).masked_fill(~present, _MASKED)
         rows = rows[:, None, None, :].expand(batch, 1, tokens, -1)
         return torch.cat([rows, causal], dim=-1).to(self.dtype)
 
@@ -211,7 +253,7 @@ class TailModel(nn.Module):
         query = query.unflatten(-1, (c.num_heads, c.head_dim))
         key = key.unflatten(-1, (c.num_kv_heads, c.head_dim)).transpose(1, 2)
         value = value.unflatten(-1, (c.num_kv_heads, c.head_dim)).transpose(1, 2)
-        return query, self._rotate(key, torch.arange(key.shape[2])), value
+        return query, self._rotate(key, torch.arange(key.shape[2], device=key.device)), value
 
     def _rotate(self, x: Tensor, positions: Tensor) -> Tensor:
         """Rotary positions in the half-split convention; `x` ends in `[positions, head_dim]`."""
@@ -236,7 +278,7 @@ class TailModel(nn.Module):
         if one_each:
             query = self._rotate(query, last[:, None, None])
         else:
-            query = self._rotate(query, torch.arange(query.shape[2]))
+            query = self._rotate(query, torch.arange(query.shape[2], device=query.device))
         if prefix is not None:
             at = place if prefix.keys.shape[1] > 1 else 0
             key = torch.cat([prefix.keys[:, at].to(self.dtype), key], dim=2)

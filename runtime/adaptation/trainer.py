@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import ConfigError
+from .batches import Batches
 from .connection_model import ConnectionModel, SensorTokens
 from .readout import READOUT, token_scores, write_readout
 from .samples import ROLES, Samples, TrainingData
@@ -50,7 +51,7 @@ class Trainer:
         """Get ready, and take up the checkpoint if there is one.
 
         Args:
-            model: is trained in place.
+            model: is trained in place, on the device where the tail lies.
             tail: as deep as the connection, or shallower; then `data.heads` has what enters it.
             data: to learn from.
             config: of the run.
@@ -76,14 +77,18 @@ class Trainer:
             )
         self._look_with = None if look_with is None else list(look_with)
         self.model, self.tail, self.data, self.config = model, tail, data, config
+        self.model.to(tail.device)
+        self._batches = Batches(data, tail.device)
         self._rows = [tail.rows_of(choice) for choice in data.choices]
         self._path = checkpoint
         width = model.spec.width
         largest = max(len(choice) for choice in data.choices)
         torch.manual_seed(config.seed)
         # Each set of allowed tokens has its own part of one matrix; it is thrown away afterwards.
-        self._summary = nn.Parameter(torch.zeros(len(data.choices), width, largest))
-        self._roles = nn.Parameter(torch.zeros(width + 1, ROLES))
+        shapes = ((len(data.choices), width, largest), (width + 1, ROLES))
+        self._summary, self._roles = (
+            nn.Parameter(torch.zeros(shape, device=tail.device)) for shape in shapes
+        )
         self._reading = False
         self._train_weights(config.trained)
         self.history = History()
@@ -141,7 +146,8 @@ class Trainer:
         self, samples: Samples, sensors: Sequence[str], *, low_rank: bool = True
     ) -> tuple[Tensor, Tensor | None]:
         """States behind the texts `[n, hidden_size]`, and the connection's rows."""
-        return self._forward(samples, sensors, through_tail=True, low_rank=low_rank)
+        tokens = self._batches.tokens(samples.moment, sensors)
+        return self._forward(samples, tokens, through_tail=True, low_rank=low_rank)
 
     @torch.no_grad()
     def evaluate(
@@ -165,12 +171,13 @@ class Trainer:
             for start in range(0, len(rows), batch):
                 part = rows[start : start + batch]
                 taken = samples.take(part)
-                final, made = self._forward(taken, active, through_tail=through_tail)
+                tokens = self._batches.tokens(taken.moment, active)
+                final, made = self._forward(taken, tokens, through_tail=through_tail)
                 if through_tail or made is None:
                     scores = final @ self._rows[int(allowed)].T
                 else:
                     scores = self._guesses(made[:, 0], int(allowed))
-                right[part] = scores.argmax(-1).numpy() == taken.target
+                right[part] = scores.argmax(-1).cpu().numpy() == taken.target
         self.model.train()
         return right
 
@@ -206,8 +213,7 @@ class Trainer:
         rng = np.random.default_rng(self.config.seed)
         texts = np.unique(self.data.train.text)
         texts = np.sort(rng.permutation(texts)[:_TEXTS_OF_QUERIES])
-        states, lengths = self.data.heads.batch(texts, entering=True)
-        queries = self.tail.mean_queries(torch.from_numpy(states), torch.from_numpy(lengths))
+        queries = self.tail.mean_queries(*self._batches.texts(texts, entering=True))
         tokens, scores = token_scores(self._summary.detach(), self.data.choices)
         write_readout(self.model, self.tail, tokens, scores, queries)
 
@@ -220,23 +226,24 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate()
         through_tail = self.step >= config.summary_steps
-        final, rows = self._forward(samples, sensors, through_tail=through_tail)
+        tokens = self._batches.tokens(samples.moment, sensors)
+        final, rows = self._forward(samples, tokens, through_tail=through_tail)
         summary = None if rows is None or self._reading else rows[:, 0]
-        loss, accuracy = self._loss(samples, final, summary)
+        loss, right = self._loss(samples, final, summary)
         if rows is not None and config.row_weight and not self._reading:
-            loss = loss + config.row_weight * self._row_loss(samples, sensors, rows[:, 1:])
-        if not torch.isfinite(loss):
-            self._diverged(float(loss.detach()))
+            loss = loss + config.row_weight * self._row_loss(samples, tokens, rows[:, 1:])
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(
             [*self._parameters, self._summary, self._roles], config.clip
         )
-        if not torch.isfinite(norm):
-            self._diverged(float(norm))
+        # One look for all three: each makes the host wait for the device.
+        value, length, correct = torch.stack([loss.detach(), norm, right]).tolist()
+        if not math.isfinite(value) or not math.isfinite(length):
+            self._diverged(value if not math.isfinite(value) else length)
         self._optimizer.step()
         self.step += 1
-        return float(loss.detach()), accuracy
+        return value, correct / len(samples)
 
     def _draw(self) -> Samples:
         """A batch: passes through the data, each in an order of its own."""
@@ -266,13 +273,9 @@ class Trainer:
     def _sizes(self) -> NDArray[np.int64]:
         """Rows of each sample: tokens of all sensors, and of the text."""
         if self._size is None:
-            rows = sum(
-                np.asarray([np.count_nonzero(moment.any(axis=1)) for moment in tokens])
-                for tokens in self.data.tokens.values()
-            )
-            lengths = np.diff(self.data.heads.offsets)
             train = self.data.train
-            self._size = np.asarray(rows)[train.moment] + lengths[train.text]
+            lengths = np.diff(self.data.heads.offsets)
+            self._size = self._batches.rows(train.moment) + lengths[train.text]
         return self._size
 
     def _sensors(self, rng: np.random.Generator) -> list[str]:
@@ -300,26 +303,22 @@ class Trainer:
     def _forward(
         self,
         samples: Samples,
-        sensors: Sequence[str],
+        tokens: SensorTokens,
         *,
         through_tail: bool,
         low_rank: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
-        states, lengths = self.data.heads.batch(samples.text)
-        residual, long = torch.from_numpy(states), torch.from_numpy(lengths)
-        tokens: SensorTokens = {
-            sensor: torch.from_numpy(_trimmed(self.data.tokens[sensor][samples.moment]))
-            for sensor in sensors
-        }
+        residual, long = self._batches.texts(samples.text)
         prefix, rows = None, None
         # Without any sensor there is no prefix, as in the runtime.
         if tokens:
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.tail.dtype == torch.bfloat16):
+            device, reduced = self.tail.device.type, self.tail.dtype == torch.bfloat16
+            with torch.autocast(device, torch.bfloat16, enabled=reduced):
                 prefix, rows = self.model(tokens, residual, long)
         if not through_tail:
             return residual.new_zeros(0), rows
         if self.data.heads.entering is not None:
-            residual = torch.from_numpy(self.data.heads.batch(samples.text, entering=True)[0])
+            residual = self._batches.texts(samples.text, entering=True)[0]
         depth = self.tail.num_blocks
         branches = self.model.low_rank() if low_rank else None
         if branches is not None:
@@ -329,12 +328,13 @@ class Trainer:
 
     def _loss(
         self, samples: Samples, final: Tensor, summary: Tensor | None
-    ) -> tuple[Tensor, float]:
+    ) -> tuple[Tensor, Tensor]:
+        """The loss, and how many answers are right; one number each, on the device."""
         config = self.config
-        total, right = torch.zeros(()), 0
-        target = torch.from_numpy(samples.target.astype(np.int64))
+        total, right = torch.zeros(2, device=self.tail.device).unbind()
+        target = self._batches.here(samples.target.astype(np.int64))
         for allowed in np.unique(samples.allowed):
-            rows = torch.from_numpy(np.flatnonzero(samples.allowed == allowed))
+            rows = self._batches.here(np.flatnonzero(samples.allowed == allowed))
             share = len(rows) / len(samples)
             wanted = target[rows]
             scores = None
@@ -349,36 +349,23 @@ class Trainer:
                 total = total + weight * share * functional.cross_entropy(guesses, wanted)
                 scores = guesses if scores is None else scores
             if scores is not None:
-                right += int((scores.argmax(-1) == wanted).sum())
-        return total, right / len(samples)
+                right = right + (scores.argmax(-1) == wanted).sum()
+        return total, right
 
     def _guesses(self, summary: Tensor, allowed: int) -> Tensor:
         """What the summary row says by itself, scores of a set of allowed tokens."""
         return summary.float() @ self._summary[allowed][:, : len(self.data.choices[allowed])]
 
-    def _row_loss(self, samples: Samples, sensors: Sequence[str], rows: Tensor) -> Tensor:
+    def _row_loss(self, samples: Samples, tokens: SensorTokens, rows: Tensor) -> Tensor:
         """Whether each row stands for an object that the question is about, in each role."""
-        matches = self.data.matches
-        if matches is None or samples.certain is None or samples.possible is None:
-            return torch.zeros(())
-        objects, there = [], []
-        for sensor in sensors:
-            tokens = _trimmed(self.data.tokens[sensor][samples.moment])
-            there.append(tokens.any(axis=-1))
-            objects.append(matches[sensor][samples.moment][:, : tokens.shape[1]])
-        match, present = np.concatenate(objects, 1), np.concatenate(there, 1)
-        certain, possible = (
-            np.take_along_axis(
-                np.unpackbits(bits, axis=-1), np.maximum(match, 0)[:, None].astype(np.int64), axis=2
-            )
-            for bits in (samples.certain, samples.possible)
-        )
-        wanted = torch.from_numpy((certain * (match >= 0)[:, None]).astype(np.float32))
-        counted = present[:, None] & ~((possible > 0) & (match >= 0)[:, None])
-        weight = torch.from_numpy(counted.astype(np.float32))
+        targets = self._batches.row_targets(samples, tokens)
+        if targets is None:
+            return torch.zeros((), device=rows.device)
+        wanted, weight = targets
         scores = (rows.float() @ self._roles[:-1] + self._roles[-1]).mT
+        balance = torch.full((), _ROW_BALANCE, device=rows.device)
         loss = functional.binary_cross_entropy_with_logits(
-            scores, wanted, weight=weight, reduction="sum", pos_weight=torch.tensor(_ROW_BALANCE)
+            scores, wanted, weight=weight, reduction="sum", pos_weight=balance
         )
         # Per question, so that many rows do not drown the answer.
         return loss / len(samples) / _ROWS_PER_QUESTION
@@ -437,7 +424,9 @@ class Trainer:
 
     def _resume(self, path: Path) -> None:
         # Only tensors and plain values are read: a checkpoint may come from anywhere.
-        state: Mapping[str, Any] = torch.load(path, weights_only=True)
+        state: Mapping[str, Any] = torch.load(
+            path, map_location=self.tail.device, weights_only=True
+        )
         if state["config"] != self.config.model_dump_json():
             raise TrainingError(
                 "the checkpoint belongs to a run with other settings",
@@ -458,11 +447,4 @@ class Trainer:
         self._optimizer.load_state_dict(state["optimizer"])
         if state["best"] is not None:
             score, weights = state["best"]
-            self.best = (float(score), {name: w.numpy() for name, w in weights.items()})
-
-
-def _trimmed(tokens: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Tokens without the rows at the end that are empty in the whole batch."""
-    used = np.flatnonzero(tokens.any(axis=(0, 2)))
-    stop = int(used[-1]) + 1 if len(used) else 1
-    return np.ascontiguousarray(tokens[:, :stop], np.float32)
+            self.best = (float(score), {name: w.cpu().numpy() for name, w in weights.items()})

@@ -142,6 +142,40 @@ def test_sensors_go_through_their_encoders(encoders: Run, connections: Run) -> N
     assert weights["sensor.lidar_top"].shape == (64, 64)
 
 
+def test_prepared_data_train_the_same_weights(
+    connections: Run, run: Run, runtime_options: list[str]
+) -> None:
+    options = ["--sensors", "objects", "--steps", "4", "--summary-steps", "2", "--threads", "1"]
+    direct = connections("--out", "direct", *options)
+    assert direct.code == 0, direct.err
+    made = connections("--out", "data", *options, "--prepare-only")
+    assert made.code == 0, made.err
+    path = Path(made.json["prepared"])
+    assert path.stat().st_size == made.json["bytes"]
+    assert "not both" in connections("--out", "other", *options, "--prepared", path).error()
+
+    command = ["train", "connections", "--cache", "kept", *runtime_options, *SMALL, *options]
+    command += ["--evaluate-on", "20"]
+    outcome = run(*command, "--prepared", path, "--out", "elsewhere")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["accuracy"] == direct.json["accuracy"]
+    assert outcome.json["blind_accuracy"] == direct.json["blind_accuracy"]
+    expected = load_file("direct/connection.safetensors")
+    for name, array in load_file("elsewhere/connection.safetensors").items():
+        np.testing.assert_array_equal(array, expected[name])
+    records = [
+        json.loads(Path(f"{folder}/connections.json").read_text())["settings"]
+        for folder in ("direct", "elsewhere")
+    ]
+    assert records[0] == records[1]
+
+    path.write_bytes(path.read_bytes()[:2000])
+    assert (
+        "the prepared data cannot be read"
+        in run(*command, "--prepared", path, "--out", "broken").error()
+    )
+
+
 def test_without_matplotlib_there_is_a_note(encoders: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     outcome = encoders("--out", "work", "--epochs", "1")
@@ -177,6 +211,7 @@ def test_wrong_input_of_encoders(encoders: Run, words: list[str], problem: str) 
         (["--from", "nowhere"], "--from: there is no connection.safetensors"),
         (["--learning-rate", "nan"], "--learning-rate: nan is no such number"),
         (["--summary-steps", "-1"], "--summary-steps: Input should be"),
+        (["--device", "teapot"], "--device: torch cannot use 'teapot'"),
     ],
 )
 def test_wrong_input_of_connections(connections: Run, words: list[str], problem: str) -> None:

@@ -13,9 +13,9 @@ from tailwire.runtime.errors import ConfigError
 from tailwire.runtime.pack import BaseModelSpec
 from tailwire.simulation.questions.baselines import Baselines
 from tailwire.simulation.questions.items import QaItem
-from tailwire.training.connection_data import HeldOut
 from tailwire.training.connection_scores import held_out_scores
 from tailwire.training.connection_start import start_weights
+from tailwire.training.prepared_data import HeldOut
 
 BASE = BaseModelSpec(name="tiny", hidden_size=8, num_blocks=4, num_kv_heads=1, head_dim=4)
 

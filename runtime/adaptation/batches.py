@@ -1,0 +1,117 @@
+"""The data of a training run on the device that trains, and batches gathered there.
+
+Arrays that lie in files stay there on the CPU; another device holds a copy, so that a step sends
+it nothing but numbers of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .samples import ROW_BYTES, Samples, TrainingData
+
+
+class Batches:
+    """Gathers what samples need."""
+
+    def __init__(self, data: TrainingData, device: torch.device) -> None:
+        """Bring the data to the device.
+
+        Args:
+            data: of the run.
+            device: that trains.
+        """
+        self.device = device
+        heads = data.heads
+        self._offsets = np.asarray(heads.offsets)
+        self._states = self._here(heads.states)
+        self._entering = None if heads.entering is None else self._here(heads.entering)
+        self._tokens = {sensor: self._here(tokens) for sensor, tokens in data.tokens.items()}
+        #: By sensor and moment, one behind the last row that holds anything.
+        self._stops = {sensor: _stops(tokens) for sensor, tokens in data.tokens.items()}
+        self._matches = None
+        if data.matches is not None:
+            self._matches = {sensor: self._here(found) for sensor, found in data.matches.items()}
+
+    def rows(self, moments: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Rows of tokens that these moments have, of all sensors together."""
+        return sum((stops[moments] for stops in self._stops.values()), np.zeros(len(moments), int))
+
+    def texts(self, texts: NDArray[np.integer], *, entering: bool = False) -> tuple[Tensor, Tensor]:
+        """Head states padded on the right, float32 `[n, longest, hidden_size]`, lengths `[n]`.
+
+        Args:
+            texts: their numbers.
+            entering: what enters the tail, where that differs from what the connection reads.
+        """
+        source = self._entering if entering and self._entering is not None else self._states
+        starts = self._offsets[texts]
+        lengths = self._offsets[np.asarray(texts) + 1] - starts
+        longest = int(lengths.max())
+        first, count = self._here(starts), self._here(lengths)
+        place = torch.arange(longest, device=self.device)
+        there = place < count[:, None]
+        rows = first[:, None] + torch.minimum(place, count[:, None] - 1)
+        return source[rows].float() * there[..., None], count
+
+    def tokens(self, moments: NDArray[np.integer], sensors: Sequence[str]) -> dict[str, Tensor]:
+        """By sensor float32 `[n, rows, width]`, without rows that no moment of these fills."""
+        at = self._here(moments.astype(np.int64))
+        found: dict[str, Tensor] = {}
+        for sensor in sensors:
+            stop = max(1, int(self._stops[sensor][moments].max()))
+            found[sensor] = self._tokens[sensor][at, :stop].float()
+        return found
+
+    def row_targets(
+        self, samples: Samples, tokens: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor] | None:
+        """What each row of tokens stands for in the samples' questions.
+
+        Args:
+            samples: a batch.
+            tokens: of the active sensors, as `tokens` gave them.
+
+        Returns:
+            Whether the row has each role, and whether that counts: float32 `[n, roles, rows]`
+            each; None where nobody knows.
+        """
+        if self._matches is None or samples.certain is None or samples.possible is None:
+            return None
+        at = self._here(samples.moment.astype(np.int64))
+        objects = torch.cat(
+            [self._matches[sensor][at, : rows.shape[1]] for sensor, rows in tokens.items()], 1
+        ).long()
+        present = torch.cat([(rows != 0).any(-1) for rows in tokens.values()], 1)[:, None]
+        known = (objects >= 0)[:, None]
+        column = objects.clamp(min=0)[:, None].expand(-1, samples.certain.shape[1], -1)
+        certain, possible = (
+            _bits(self._here(bits)).gather(2, column)
+            for bits in (samples.certain, samples.possible)
+        )
+        return (certain & known).float(), (present & ~(possible & known)).float()
+
+    def here(self, array: NDArray[np.generic]) -> Tensor:
+        """A few numbers on the device."""
+        return self._here(array)
+
+    def _here(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(np.asarray(array)).to(self.device)
+
+
+def _stops(tokens: NDArray[np.floating]) -> NDArray[np.int64]:
+    # Moment by moment: the whole may be larger than memory.
+    filled = np.stack([moment.any(axis=-1) for moment in tokens])
+    rows = np.arange(1, filled.shape[1] + 1)
+    return np.where(filled, rows, 0).max(axis=1)
+
+
+def _bits(packed: Tensor) -> Tensor:
+    """Bytes `[n, roles, 16]` to their bits, the highest first, bool `[n, roles, 128]`."""
+    shifts = torch.arange(7, -1, -1, device=packed.device, dtype=torch.uint8)
+    return ((packed[..., None] >> shifts) & 1).flatten(-2).bool()[..., : 8 * ROW_BYTES]
