@@ -179,6 +179,7 @@ def _prepare(
         "drives": identity_of(moments),
         "dataroots": [root.resolve().name for root in args.dataroot],
         "encoders": sha256(identity),
+        "mirrored": args.mirror,
     }
     model = load_language_model(
         runtime.model,
@@ -198,6 +199,7 @@ def _prepare(
             PROMPT,
             cache_folder(args),
             origin,
+            args.mirror,
             lambda what, done, count: line(f"{what}: {done} of {count}"),
         )
     finally:

@@ -91,6 +91,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--row-weight", **real, default=1.0, help="of the loss on which objects are meant (1)"
     )
     parser.add_argument(
+        "--mirror",
+        action="store_true",
+        help="every other batch with left and right exchanged, in scenes and words",
+    )
+    parser.add_argument(
         "--from",
         dest="start",
         metavar="DIR",
@@ -144,6 +149,12 @@ def check_source(
                 field="--sensors",
                 remedy=f"use some of {', '.join(origin['sensors'])}",
             )
+    if args.mirror and not origin["mirrored"]:
+        raise ConfigError(
+            "the data were prepared without mirrored questions",
+            field="--mirror",
+            remedy="prepare them again with --mirror, or leave it out",
+        )
     if origin["language_model"] != model:
         raise ConfigError(
             f"the data were prepared for {origin['language_model']}, not {model}",

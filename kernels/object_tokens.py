@@ -162,6 +162,30 @@ def rows_of(parts: ObjectParts) -> Float:
     return np.concatenate([filled, np.zeros((*filled.shape[:-1], rest), np.float32)], axis=-1)
 
 
+def mirrored_rows() -> tuple[NDArray[np.int64], Float]:
+    """How a token changes when left and right change places.
+
+    Returns:
+        Columns int64 `[64]` and signs float32 `[64]`: `tokens[..., columns] * signs` are the tokens
+        of the mirrored objects.
+    """
+    columns, signs = np.arange(TOKEN_WIDTH), np.ones(TOKEN_WIDTH, np.float32)
+    first = len(OBJECT_CLASSES) + 1 + len(OBJECT_STATUSES)
+    signs[first + 1] = -1
+    harmonics = first + 4
+    waves = harmonics + 2 * len(AZIMUTH_HARMONICS)
+    signs[harmonics:waves:2] = -1
+    sizes = waves + 4 * len(WAVELENGTHS_M)
+    signs[waves + 2 : sizes : 4] = -1
+    heading = sizes + 3
+    signs[[heading, heading + 3]] = -1  # Sine of the yaw, and the second velocity.
+    sectors = heading + 7
+    middles = list(SECTOR_MIDDLES_DEG)
+    for place, middle in enumerate(middles):
+        columns[sectors + place] = sectors + middles.index(middle if middle == 180 else -middle)
+    return columns, signs
+
+
 def sectors_of(azimuth: Float) -> list[Float]:
     """Whether an azimuth (radians, counter-clockwise from the front) lies in each sector.
 

@@ -54,6 +54,7 @@ def prepared_data(
     prompt: PromptSpec,
     cache: Path,
     origin: Mapping[str, Any],
+    mirror: bool = False,
     progress: Progress = lambda what, done, count: None,
 ) -> PreparedData:
     """Make or take from the cache all that a training run reads, but head states.
@@ -68,6 +69,7 @@ def prepared_data(
         prompt: around a question.
         cache: folder.
         origin: see `PreparedData`.
+        mirror: whether texts are also there with left and right exchanged.
         progress: told what is being made.
 
     Raises:
@@ -92,12 +94,13 @@ def prepared_data(
         progress("questions", next(told), len(known))
         return traces(item)
 
-    questions = question_samples(known, rows, model, prompt, traces=trace)
+    questions = question_samples(known, rows, model, prompt, traces=trace, mirror=mirror)
     return PreparedData(
         tokens,
         _matches(moments, tokens),
         [moment.condition for moment in moments],
         questions.texts,
+        questions.mirrored,
         questions.choices,
         questions.groups,
         questions.train,

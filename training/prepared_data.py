@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.adaptation.samples import HeadTexts, Samples, TrainingData
+from ..kernels.object_tokens import mirrored_rows
+from ..runtime.adaptation.samples import HeadTexts, Mirror, Samples, TrainingData
 from ..runtime.errors import DataError
 from ..runtime.files import open_atomic
 from ..simulation.questions.items import QaItem
+from .question_samples import mirrored_text
 
 _FORMAT = 1
 
@@ -51,6 +53,7 @@ class PreparedData:
         matches: by sensor int16 `[moments, tokens]`, see `TrainingData`.
         conditions: of light and weather, by moment.
         texts: distinct ones, by their tokens.
+        mirrored: int32 `[texts]`, see `Mirror`.
         choices: sets of allowed tokens.
         groups: types of questions.
         train: decisions of the training scenes.
@@ -63,6 +66,7 @@ class PreparedData:
     matches: Mapping[str, NDArray[np.int16]]
     conditions: Sequence[str]
     texts: Sequence[tuple[int, ...]]
+    mirrored: NDArray[np.int32]
     choices: Sequence[tuple[int, ...]]
     groups: Sequence[str]
     train: Samples
@@ -79,15 +83,26 @@ class PreparedData:
             heads: of `texts`.
             wanted: tells which sensors to keep.
         """
+        sensors = [sensor for sensor in self.tokens if wanted(sensor)]
         return TrainingData(
-            {sensor: rows for sensor, rows in self.tokens.items() if wanted(sensor)},
+            {sensor: self.tokens[sensor] for sensor in sensors},
             heads,
             self.choices,
             self.train,
             self.held_out,
             self.groups,
-            {sensor: rows for sensor, rows in self.matches.items() if wanted(sensor)},
+            {sensor: self.matches[sensor] for sensor in sensors},
+            _mirror(self.mirrored, sensors),
         )
+
+
+def _mirror(texts: NDArray[np.int32], sensors: Sequence[str]) -> Mirror | None:
+    """Left and right, where all sensors have a partner and texts were mirrored."""
+    words = {sensor: mirrored_text(sensor.replace("_", " ")) for sensor in sensors}
+    partners = {sensor: text.replace(" ", "_") for sensor, text in words.items()}
+    if not set(partners.values()) <= set(sensors) or (texts == np.arange(len(texts))).all():
+        return None
+    return Mirror(texts, partners, *mirrored_rows())
 
 
 def write_prepared(path: Path, data: PreparedData) -> None:
@@ -107,6 +122,7 @@ def write_prepared(path: Path, data: PreparedData) -> None:
             column = getattr(samples, field.name)
             if column is not None:
                 arrays[f"{name}/{field.name}"] = column
+    arrays["mirrored"] = data.mirrored
     arrays["known"] = data.known.question
     about = {
         "format": _FORMAT,
@@ -161,6 +177,7 @@ def _read(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> Prepa
         of("matches"),
         about["conditions"],
         [tuple(text.tolist()) for text in np.split(arrays["texts"], ends)],
+        arrays["mirrored"],
         [tuple(choice) for choice in about["choices"]],
         about["groups"],
         Samples(**of("train")),

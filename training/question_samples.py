@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ class QuestionSamples:
         groups: types of questions.
         train: of the training scenes.
         held_out: of the others.
+        mirrored: int32 `[texts]`, the text with left and right exchanged, itself where it has none.
         train_items: row of the question in the given ones, by decision.
         held_out_items: likewise.
     """
@@ -37,6 +39,7 @@ class QuestionSamples:
     groups: Sequence[str]
     train: Samples
     held_out: Samples
+    mirrored: NDArray[np.int32]
     train_items: NDArray[np.int64]
     held_out_items: NDArray[np.int64]
 
@@ -48,6 +51,7 @@ def question_samples(
     prompt: PromptSpec,
     answers: Sequence[str] = NUSCENES_QA_ANSWERS,
     traces: Callable[[QaItem], Trace | None] | None = None,
+    mirror: bool = False,
 ) -> QuestionSamples:
     """Spell questions and answers.
 
@@ -58,6 +62,7 @@ def question_samples(
         prompt: around a question.
         answers: the allowed ones.
         traces: which objects a question is about, None where nobody knows.
+        mirror: whether texts to learn are also there with left and right exchanged.
 
     Raises:
         ConfigError: a right answer is not among the allowed ones.
@@ -79,22 +84,30 @@ def question_samples(
     owners: dict[bool, list[int]] = {True: [], False: []}
     # What nobody knows might be anything, and counts for nothing.
     unknown = (np.zeros((ROLES, ROW_BYTES), np.uint8), np.full((ROLES, ROW_BYTES), 255, np.uint8))
+
+    def text_of(question: str, path: tuple[int, ...]) -> int:
+        if question not in spelled:
+            spelled[question] = tuple(tokenizer.encode(prompt.render(question)).ids)
+        return texts.setdefault(spelled[question] + path, len(texts))
+
+    pairs: dict[int, int] = {}
     for number, item in enumerate(items):
         if item.sample_token not in moments:
             continue
         if item.answer not in decisions:
             decisions[item.answer] = list(choices_of(trie, item.answer))
-        if item.question not in spelled:
-            spelled[item.question] = tuple(tokenizer.encode(prompt.render(item.question)).ids)
         trace = None if traces is None else traces(item)
         for choice in decisions[item.answer]:
             bits[item.split == "train"].append(unknown if trace is None else trace)
-            text = spelled[item.question] + choice.path
+            text = text_of(item.question, choice.path)
+            if mirror and item.split == "train" and text not in pairs:
+                other = text_of(mirrored_text(item.question), choice.path)
+                pairs.update({text: other, other: text})
             owners[item.split == "train"].append(number)
             rows[item.split == "train"].append(
                 (
                     moments[item.sample_token],
-                    texts.setdefault(text, len(texts)),
+                    text,
                     choices.setdefault(choice.allowed, len(choices)),
                     choice.target,
                     groups.index(item.template_type),
@@ -103,14 +116,25 @@ def question_samples(
     train, held_out = (
         _samples(rows[part], None if traces is None else bits[part]) for part in (True, False)
     )
+    mirrored = np.arange(len(texts), dtype=np.int32)
+    for text, other in pairs.items():
+        mirrored[text] = other
     return QuestionSamples(
         list(texts),
         list(choices),
         groups,
         train,
         held_out,
+        mirrored,
         np.array(owners[True], np.int64),
         np.array(owners[False], np.int64),
+    )
+
+
+def mirrored_text(question: str) -> str:
+    """With left and right exchanged."""
+    return re.sub(
+        r"\b(left|right)\b", lambda word: "right" if word[0] == "left" else "left", question
     )
 
 

@@ -34,6 +34,9 @@ class Batches:
         self._tokens = {sensor: self._here(tokens) for sensor, tokens in data.tokens.items()}
         #: By sensor and moment, one behind the last row that holds anything.
         self._stops = {sensor: _stops(tokens) for sensor, tokens in data.tokens.items()}
+        self._mirror = data.mirror
+        if data.mirror is not None:
+            self._columns, self._signs = map(self._here, (data.mirror.columns, data.mirror.signs))
         self._matches = None
         if data.matches is not None:
             self._matches = {sensor: self._here(found) for sensor, found in data.matches.items()}
@@ -59,23 +62,39 @@ class Batches:
         rows = first[:, None] + torch.minimum(place, count[:, None] - 1)
         return source[rows].float() * there[..., None], count
 
-    def tokens(self, moments: NDArray[np.integer], sensors: Sequence[str]) -> dict[str, Tensor]:
-        """By sensor float32 `[n, rows, width]`, without rows that no moment of these fills."""
+    def tokens(
+        self, moments: NDArray[np.integer], sensors: Sequence[str], *, mirrored: bool = False
+    ) -> dict[str, Tensor]:
+        """By sensor float32 `[n, rows, width]`, without rows that no moment of these fills.
+
+        Args:
+            moments: their numbers.
+            sensors: the active ones.
+            mirrored: as if left and right had changed places.
+        """
         at = self._here(moments.astype(np.int64))
         found: dict[str, Tensor] = {}
         for sensor in sensors:
-            stop = max(1, int(self._stops[sensor][moments].max()))
-            found[sensor] = self._tokens[sensor][at, :stop].float()
+            source = self._source(sensor, mirrored)
+            stop = max(1, int(self._stops[source][moments].max()))
+            rows = self._tokens[source][at, :stop].float()
+            found[sensor] = rows[..., self._columns] * self._signs if mirrored else rows
         return found
 
+    def _source(self, sensor: str, mirrored: bool) -> str:
+        if not mirrored or self._mirror is None:
+            return sensor
+        return self._mirror.sensors.get(sensor, sensor)
+
     def row_targets(
-        self, samples: Samples, tokens: Mapping[str, Tensor]
+        self, samples: Samples, tokens: Mapping[str, Tensor], *, mirrored: bool = False
     ) -> tuple[Tensor, Tensor] | None:
         """What each row of tokens stands for in the samples' questions.
 
         Args:
             samples: a batch.
             tokens: of the active sensors, as `tokens` gave them.
+            mirrored: as there.
 
         Returns:
             Whether the row has each role, and whether that counts: float32 `[n, roles, rows]`
@@ -84,8 +103,9 @@ class Batches:
         if self._matches is None or samples.certain is None or samples.possible is None:
             return None
         at = self._here(samples.moment.astype(np.int64))
+        found = {sensor: self._matches[self._source(sensor, mirrored)] for sensor in tokens}
         objects = torch.cat(
-            [self._matches[sensor][at, : rows.shape[1]] for sensor, rows in tokens.items()], 1
+            [found[sensor][at, : rows.shape[1]] for sensor, rows in tokens.items()], 1
         ).long()
         present = torch.cat([(rows != 0).any(-1) for rows in tokens.values()], 1)[:, None]
         known = (objects >= 0)[:, None]

@@ -128,6 +128,23 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Mirror:
+    """How samples are seen in a mirror: another scene and question with the same answer.
+
+    Attributes:
+        texts: int32 `[texts]`, the text with left and right exchanged; itself where it has none.
+        sensors: the sensor whose tokens, mirrored, a sensor would have.
+        columns: int64 `[width]` of a mirrored token.
+        signs: float32 `[width]`, of these columns.
+    """
+
+    texts: NDArray[np.int32]
+    sensors: Mapping[str, str]
+    columns: NDArray[np.int64]
+    signs: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """All that a training run reads.
 
@@ -140,6 +157,7 @@ class TrainingData:
         groups: names of the kinds of questions.
         matches: by sensor int16 `[moments, tokens]`, the object that a token stands for, -1 for
             none; None where nobody knows.
+        mirror: None where nothing is known of left and right.
     """
 
     tokens: Mapping[str, NDArray[np.floating]]
@@ -149,3 +167,4 @@ class TrainingData:
     held_out: Samples
     groups: Sequence[str]
     matches: Mapping[str, NDArray[np.int16]] | None = None
+    mirror: Mirror | None = None

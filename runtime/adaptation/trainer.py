@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,15 +224,21 @@ class Trainer:
         rng = np.random.default_rng([config.seed, self.step])
         samples = self._draw()
         sensors = self._sensors(rng)
+        mirror = self.data.mirror if config.mirror and rng.random() < 0.5 else None
+        if mirror is not None:
+            samples = replace(samples, text=mirror.texts[samples.text])
+        mirrored = mirror is not None
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate()
         through_tail = self.step >= config.summary_steps
-        tokens = self._batches.tokens(samples.moment, sensors)
+        tokens = self._batches.tokens(samples.moment, sensors, mirrored=mirrored)
         final, rows = self._forward(samples, tokens, through_tail=through_tail)
         summary = None if rows is None or self._reading else rows[:, 0]
         loss, right = self._loss(samples, final, summary)
         if rows is not None and config.row_weight and not self._reading:
-            loss = loss + config.row_weight * self._row_loss(samples, tokens, rows[:, 1:])
+            targets = self._batches.row_targets(samples, tokens, mirrored=mirrored)
+            if targets is not None:
+                loss = loss + config.row_weight * self._row_loss(rows[:, 1:], *targets)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(
@@ -356,19 +363,15 @@ class Trainer:
         """What the summary row says by itself, scores of a set of allowed tokens."""
         return summary.float() @ self._summary[allowed][:, : len(self.data.choices[allowed])]
 
-    def _row_loss(self, samples: Samples, tokens: SensorTokens, rows: Tensor) -> Tensor:
+    def _row_loss(self, rows: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
         """Whether each row stands for an object that the question is about, in each role."""
-        targets = self._batches.row_targets(samples, tokens)
-        if targets is None:
-            return torch.zeros((), device=rows.device)
-        wanted, weight = targets
         scores = (rows.float() @ self._roles[:-1] + self._roles[-1]).mT
         balance = torch.full((), _ROW_BALANCE, device=rows.device)
         loss = functional.binary_cross_entropy_with_logits(
             scores, wanted, weight=weight, reduction="sum", pos_weight=balance
         )
         # Per question, so that many rows do not drown the answer.
-        return loss / len(samples) / _ROWS_PER_QUESTION
+        return loss / len(rows) / _ROWS_PER_QUESTION
 
     def _diverged(self, value: float) -> None:
         raise TrainingError(

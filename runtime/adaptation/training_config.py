@@ -31,6 +31,7 @@ class TrainingConfig(BaseModel):
         weight_decay: of AdamW, on matrices.
         clip: largest norm of the gradient.
         subsets: sets of sensors that batches are made with, drawn evenly; empty for all sensors.
+        mirror: whether every other batch is seen in a mirror, where the data know left and right.
         trained: beginnings of the names of the weights that are trained; None for all.
         seed: of the order of samples and of dropout.
         evaluate_every: steps between two looks at the held-out samples.
@@ -52,6 +53,7 @@ class TrainingConfig(BaseModel):
     weight_decay: float = Field(default=0.01, ge=0)
     clip: float = Field(default=1.0, gt=0)
     subsets: tuple[tuple[str, ...], ...] = ()
+    mirror: bool = False
     trained: tuple[str, ...] | None = None
     seed: int = 0
     evaluate_every: int = Field(default=500, gt=0)

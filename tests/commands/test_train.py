@@ -176,6 +176,16 @@ def test_prepared_data_train_the_same_weights(
     )
 
 
+def test_mirrored_batches_have_mirrored_words(connections: Run) -> None:
+    options = ("--sensors", "objects", "--steps", "8", "--threads", "1", "--learning-rate", "0.003")
+    plain = connections("--out", "plain", *options)
+    mirrored = connections("--out", "mirrored", *options, "--mirror")
+    assert mirrored.code == 0, mirrored.err
+    weights = [load_file(f"{name}/connection.safetensors") for name in ("plain", "mirrored")]
+    assert any((weights[0][name] != weights[1][name]).any() for name in weights[0])
+    assert plain.json["blind_accuracy"] == mirrored.json["blind_accuracy"]
+
+
 def test_without_matplotlib_there_is_a_note(encoders: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     outcome = encoders("--out", "work", "--epochs", "1")

@@ -13,6 +13,7 @@ from tailwire.kernels.object_tokens import (
     OBJECT_COLUMNS,
     OBJECT_STATUSES,
     TOKEN_WIDTH,
+    mirrored_rows,
     nearest_first,
     object_tokens,
 )
@@ -113,3 +114,13 @@ def test_another_shape_is_refused() -> None:
         object_tokens(np.zeros((2, 5), np.float32), 3)
     with pytest.raises(ValueError, match="0 tokens"):
         object_tokens(some(1), 0)
+
+
+def test_mirrored_tokens_are_those_of_mirrored_objects() -> None:
+    objects = some(40)
+    other = objects.copy()
+    other[:, [3, 8, 10]] *= -1  # y, yaw, vy
+    columns, signs = mirrored_rows()
+    mirrored = object_tokens(objects, 40)[..., columns] * signs
+    np.testing.assert_allclose(mirrored, object_tokens(other, 40), atol=1e-5)
+    assert np.abs(mirrored - object_tokens(objects, 40)).max() > 0.5
