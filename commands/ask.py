@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from ..runtime.errors import DataError, EngineError, SensorError
+from ..runtime.errors import DataError, EngineError, SensorError, without_remedy
 from .arguments import add_drive_arguments, add_runtime_arguments, comma_list, read_arguments
 from .command import Command
 from .progress import ProgressLine
@@ -125,7 +125,7 @@ def _check_something_left(
     """
     broken = [dropped.get(sensor, sensor) for sensor in wanted]
     if broken and not usable:
-        reasons = "; ".join(reason.partition(" Remedy: ")[0] for reason in broken)
+        reasons = "; ".join(without_remedy(reason) for reason in broken)
         raise SensorError(
             f"none of the sensors asked for can be used: {reasons}",
             field="--sensors",

@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ..runtime.errors import ConfigError
+from ..runtime.errors import ConfigError, without_remedy
 from ..runtime.files import readable_bytes
 from ..runtime.metrics import peak_memory_bytes
 from .demo_record import DemoRecord, JudgedAnswer, SensorState, Tally
@@ -307,7 +307,7 @@ def _totals(title: DemoTitle, record: DemoRecord, columns: _Columns) -> Text:
 
 def _trouble(record: DemoRecord) -> Text:
     # Always one line, so that the table does not jump.
-    reasons = [reason.partition(" Remedy: ")[0] for reason in record.answers[0].dropped.values()]
+    reasons = [without_remedy(reason) for reason in record.answers[0].dropped.values()]
     text = "; ".join(" ".join(reason.split()) for reason in reasons)
     return Text(text, "red", no_wrap=True, overflow="ellipsis")
 

@@ -5,6 +5,8 @@ Library code raises these; only the command line turns them into an exit code.
 
 from __future__ import annotations
 
+_MARK = " Remedy: "
+
 
 class TailwireError(Exception):
     """Base of every error that Tailwire raises on purpose.
@@ -20,8 +22,17 @@ class TailwireError(Exception):
         self.field = field
         self.remedy = remedy
         where = f"{field}: " if field else ""
-        what_to_do = f" Remedy: {remedy}" if remedy else ""
-        super().__init__(f"{where}{problem}{what_to_do}")
+        what_to_do = f"{_MARK}{remedy}" if remedy else ""
+        super().__init__(f"{where}{_sentence(problem) if remedy else problem}{what_to_do}")
+
+
+def without_remedy(message: str) -> str:
+    """The text of an error up to what to do about it, to be joined with others."""
+    return message.partition(_MARK)[0].removesuffix(".")
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 class ConfigError(TailwireError):

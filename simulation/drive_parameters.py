@@ -84,7 +84,12 @@ class DriveParameters:
         """
         _in_range("scenes", self.scenes, 1, MAX_SCENES)
         _in_range("seconds", self.seconds, 1 / KEYFRAME_HZ, MAX_SECONDS)
-        _in_range("seed", self.seed, 0, 2**63 - 1)
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(
+                f"{_short(self.seed)} is no seed",
+                field="seed",
+                remedy=f"give a whole number from 0 to {2**63 - 1}",
+            )
         _in_range("image_width", self.image_width, 32, 3840)
         if self.image_width % 16:
             raise ConfigError(

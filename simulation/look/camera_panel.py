@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ...runtime.errors import SensorError
+from ...runtime.errors import SensorError, without_remedy
 from ..nuscenes import Annotation, NuScenes
 from ..nuscenes.geometry import Float64, inverse_rigid
 from .box_lines import EDGES, FRONT, NEAR_M, camera_corners, edge_segments, face_polygon
@@ -48,7 +48,7 @@ def camera_panel(
         assert isinstance(payload, bytes)  # the reader does not decode
         picture, native_width = _decoded(payload, size)
     except (SensorError, OSError, ValueError, SyntaxError) as error:
-        return _empty(sensor, str(error).partition(" Remedy: ")[0], size)
+        return _empty(sensor, without_remedy(str(error)), size)
     calibration = data.calibration_of(record)
     assert calibration.intrinsic is not None  # of a camera
     # Boxes stand still in the global frame; the vehicle has its own pose at each camera's stamp.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ...runtime.errors import SensorError
+from ...runtime.errors import SensorError, without_remedy
 from ..nuscenes import Annotation, NuScenes
 from ..nuscenes.geometry import (
     Float64,
@@ -66,7 +66,7 @@ def lidar_panel(
         cloud = np.asarray(data.read(record).payload)
         points = transform_points(data.calibration_of(record).ego_from_sensor, cloud[:, :3])
     except SensorError as error:
-        trouble = str(error).partition(" Remedy: ")[0]
+        trouble = without_remedy(str(error))
     panel = Image.fromarray(_dots(points, size * _FINER))
     draw = ImageDraw.Draw(panel)
     _draw_rings(draw, size * _FINER)

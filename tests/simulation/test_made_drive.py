@@ -303,6 +303,7 @@ def test_two_processes_do_not_write_one_drive(
         ("seconds", 0.2),
         ("seconds", 1000.0),
         ("seed", -1),
+        ("seed", 2**63),
         ("conditions", ()),
         ("conditions", ("day", "hail")),
         ("image_width", 801),
