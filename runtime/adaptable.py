@@ -138,9 +138,10 @@ class Adaptable(ABC):
         check_torch()
         with self._lock:
             self._check_no_adaptation()
-            given = (self._lessons or Lessons()).data(self._parts.pack) if data is None else data
+            lessons = (self._lessons or Lessons()).copy()
             host = self._host()
-        # Spelling many questions takes seconds, in which frames go on.
+        # Columns of many moments, and spelling many questions, take seconds; frames go on.
+        given = lessons.data(host.serving.pack) if data is None else data
         task = plan(request, given, host)
         with self._lock:
             self._check_no_adaptation()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,14 @@ class Lessons:
                 self._moments[-1].seen = {}
             self._moments.append(_Moment(dict(tokens), block, kept))
         self._moments[-1].questions.append((question, answer))
+
+    def copy(self) -> Lessons:
+        """What is kept now; quick, so that no frame waits while columns are made of the copy."""
+        copied = Lessons(self._moments.maxlen or MOST_MOMENTS)
+        copied._moments.extend(
+            replace(moment, questions=list(moment.questions)) for moment in self._moments
+        )
+        return copied
 
     def data(self, pack: PackManifest) -> AdaptationData:
         """All of it, as columns; sensors without tokens at a moment have zeros there."""
