@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from ..runtime.errors import ConfigError
+from .bench_latency import add_latency, print_latency, run_latency
 from .bench_recognition import add_recognition, print_recognition, run_recognition
 from .command import Command
 
@@ -37,6 +38,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     )
     decode.add_argument("--no-peers", action="store_true", help="measure Tailwire alone")
     add_recognition(benches)
+    add_latency(benches)
 
 
 def _common(parser: ArgumentParser, *, rounds: int) -> None:
@@ -202,6 +204,7 @@ _BENCHES: Mapping[
     "standing": (_standing, _print_summary),
     "decode": (_decode, _print_summary),
     "recognition": (run_recognition, print_recognition),
+    "adaptation-latency": (run_latency, print_latency),
 }
 
 COMMAND = Command("bench", "measure this machine", _add_arguments, _run)
