@@ -1,0 +1,108 @@
+"""`tailwire bench adaptation` on prepared data of a tiny task, and wrong input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="what is trained is in torch")
+
+from tailwire.training.prepared_data import write_prepared
+
+from ..benchmarks.adaptation_task import MODALITIES, bench_data
+from .conftest import Run
+
+SMALL = ("--depths", "2,3", "--ships", "2", "--width", "16", "--layers", "1", "--heads", "2")
+QUICK = (
+    "--steps",
+    "4",
+    "--switch-steps",
+    "2",
+    "--batch",
+    "8",
+    "--threads",
+    "1",
+    "--lora-rank",
+    "2",
+)
+
+
+@pytest.fixture
+def bench(run: Run, model: Path) -> Run:
+    origin = {"language_model": str(model), "sensors": MODALITIES}
+    write_prepared(Path("prepared.npz"), replace(bench_data(72).prepared, origin=origin))
+    options = ["--model", model, "--prepared", "prepared.npz", "--out", "work", *SMALL, *QUICK]
+    options += ["--conditions", "night", "--compute", "float32"]
+    return lambda *words: run("bench", "adaptation", *options, *words)
+
+
+def test_the_table_and_what_is_left_of_it(bench: Run) -> None:
+    outcome = bench("--minutes", "1e-9")
+    assert outcome.code == 0, outcome.err
+    assert not outcome.json["complete"]
+    outcome = bench()
+    assert outcome.code == 0, outcome.err
+    result = outcome.json
+    assert result["complete"]
+    keys = ("flops_ratio_vs_full", "memory_ratio_vs_full", "night_recovery", "samples_per_second")
+    assert set(keys) <= set(result)
+    assert result["data"]["sensors"] == MODALITIES
+    assert result["machine"]["device"] == "cpu"
+    assert result["ratios"]["night"]["add"]["flops_equal_samples"] > 1
+    assert "question only" in outcome.out and "tail-3" in outcome.out
+    lines = Path("work/adaptation-runs.jsonl").read_text().splitlines()
+    again = bench("--json")
+    assert json.loads(again.out)["rows"] == [json.loads(line) for line in lines]
+    assert "switch_steps was 2 and is 3" in bench("--switch-steps", "3").error()
+
+
+def test_the_plain_kind_and_an_earlier_connection(bench: Run) -> None:
+    few = ("--depths", "2", "--minutes", "0.2")
+    assert bench("--out", "plain", "--kind", "plain", *few).code == 0
+    assert bench("--out", "first", *few).code == 0
+    weights = Path("first/weights/tail-2.safetensors")
+    start = Path("start")
+    start.mkdir()
+    (start / "connection.safetensors").write_bytes(weights.read_bytes())
+    outcome = bench("--out", "second", "--from", "start", "--depths", "3", "--minutes", "0.2")
+    assert outcome.code == 0, outcome.err
+    settings = json.loads(Path("second/adaptation-settings.json").read_text())
+    assert settings["from"]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--prepared", "nothing.npz"], "nothing.npz: the prepared data cannot be read"),
+        (["--dataroot", "drives"], "--dataroot: there must be drives or prepared data"),
+        (["--device", "cuda"], "--device"),
+        (["--depths", "2,x"], "--depths: '2,x' are no depths"),
+        (["--depths", "9"], "--depths: a tail of 9 blocks does not fit 6"),
+        (["--conditions", "day"], "--conditions: the day is always there"),
+        (["--conditions", "snow"], "--conditions: there is no condition 'snow'"),
+        (["--conditions", "fog"], "fog: there are 0 decisions to learn by fog"),
+        (["--add", "radar"], "--add: there is no sensor 'radar'"),
+        (["--add", "cam_front"], "--add: 'cam_front' is there already by day"),
+        (["--kind", "magic"], "--kind: there is no kind 'magic'"),
+        (["--width", "15"], "--width: width 15 is no multiple of heads 2"),
+        (["--rates", "full=fast"], "--rates: 'full=fast' is no rate"),
+        (["--from", "nowhere"], "--from: there is no connection.safetensors"),
+        (["--batch", "1000"], "fewer than a batch of 1000"),
+        (["--steps", "0"], "--steps: 0 is no such number"),
+    ],
+)
+def test_wrong_input(bench: Run, words: list[str], problem: str) -> None:
+    import torch
+
+    if words == ["--device", "cuda"] and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert problem in bench(*words).error()
+
+
+def test_without_torch_the_command_is_told(bench: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert "pip install 'tailwire[train]'" in bench().error()
