@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from ..runtime.errors import ConfigError
+from .bench_adaptation import add_adaptation, print_adaptation, run_adaptation
 from .bench_latency import add_latency, print_latency, run_latency
 from .bench_recognition import add_recognition, print_recognition, run_recognition
 from .command import Command
@@ -38,6 +39,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     )
     decode.add_argument("--no-peers", action="store_true", help="measure Tailwire alone")
     add_recognition(benches)
+    add_adaptation(benches)
     add_latency(benches)
 
 
@@ -204,6 +206,7 @@ _BENCHES: Mapping[
     "standing": (_standing, _print_summary),
     "decode": (_decode, _print_summary),
     "recognition": (run_recognition, print_recognition),
+    "adaptation": (run_adaptation, print_adaptation),
     "adaptation-latency": (run_latency, print_latency),
 }
 
