@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..runtime.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from ..runtime.calibration_table import CalibrationTable
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -92,6 +96,7 @@ def run(args: Namespace) -> int:
             weights=read_weights(args.connections_from / spec.file),
             tail_blocks=spec.tail_blocks,
             questions=STANDING_QUESTIONS,
+            calibration=_calibration(records["connections"]),
             how_made=_how_made(notes, records),
         ),
     )
@@ -111,6 +116,32 @@ def _record(path: Path) -> dict:
             field=str(path),
             remedy="name the folder that the training wrote",
         ) from error
+
+
+def _calibration(record: dict) -> CalibrationTable | None:
+    """What held-out questions said at the end of the training of connections."""
+    from ..runtime.calibration_table import CalibrationCell, CalibrationTable
+
+    held_out = record.get("held_out")
+    if held_out is None:
+        return None
+    cells = [
+        CalibrationCell(
+            sensors=tuple(one["sensors"]),
+            question_type=kind,
+            condition=condition,
+            questions=questions,
+            right=right,
+        )
+        for one in held_out["sensor_sets"]
+        for kind, condition, questions, right in one["cells"]
+    ]
+    settings = record["settings"]
+    measured = (
+        f"{held_out['questions']} held-out questions of {settings['scenes']} made scenes "
+        f"({', '.join(settings['dataroots'])}), through the tail in bfloat16"
+    )
+    return CalibrationTable(measured_on=measured, cells=tuple(cells))
 
 
 def _how_made(notes: str, records: dict[str, dict]) -> str:

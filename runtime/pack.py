@@ -181,6 +181,7 @@ class PackManifest(BaseModel):
     tail_blocks: int = Field(gt=0)
     files: dict[str, FileSpec]
     questions: tuple[StandingQuestionSpec, ...] = ()
+    calibration: str | None = None
 
     @model_validator(mode="after")
     def _is_whole(self) -> PackManifest:
@@ -193,6 +194,8 @@ class PackManifest(BaseModel):
             raise ValueError(f"encoders has '{_SUMMARY}', which names a row of the connection")
         needed = {file for spec in self.encoders.values() for file in spec.files}
         needed.add(self.connection.file)
+        if self.calibration is not None:
+            needed.add(self.calibration)
         if needed - self.files.keys():
             raise ValueError(f"files lacks {sorted(needed - self.files.keys())}")
         if self.files[self.connection.file].registry is not None:

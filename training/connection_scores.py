@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ def held_out_scores(
     Returns:
         `questions`, `blind` (the best baseline on these very questions, with its name),
         `majority` (per template) and `sensor_sets`, each a row of `accuracy`, `by_type` and
-        `by_condition`.
+        `by_condition`, and `cells`: `[type, condition, questions, right]` each.
     """
     order = np.random.default_rng([seed, 5]).permutation(len(known.questions))[:most]
     chosen: list[int] = np.sort(order).tolist()
@@ -54,6 +55,7 @@ def held_out_scores(
             "accuracy": float(right.mean()),
             "by_type": _by(right, kinds),
             "by_condition": _by(right, conditions),
+            "cells": _cells(right, kinds, conditions),
         }
 
     guessed = {
@@ -73,6 +75,18 @@ def held_out_scores(
         "majority": row(guessed[MAJORITY_PER_TEMPLATE]),
         "sensor_sets": sensor_sets,
     }
+
+
+def _cells(
+    right: NDArray[np.bool_], kinds: Sequence[str], conditions: Sequence[str]
+) -> list[tuple[str, str, int, int]]:
+    asked = Counter(zip(kinds, conditions, strict=True))
+    hits = Counter(
+        (kind, condition)
+        for kind, condition, hit in zip(kinds, conditions, right, strict=True)
+        if hit
+    )
+    return [(*cell, count, hits[cell]) for cell, count in sorted(asked.items())]
 
 
 def _by(right: NDArray[np.bool_], names: Sequence[str]) -> Mapping[str, float]:

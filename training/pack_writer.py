@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from ..kernels.object_tokens import TOKEN_WIDTH
+from ..runtime.calibration_table import CalibrationTable
 from ..runtime.connections import ConnectionSpec, check_weights, weight_shapes
 from ..runtime.encoder_specs import BevInput, CameraInput, EncoderSpec, ObjectsInput
 from ..runtime.errors import ConfigError
@@ -38,6 +40,7 @@ PROMPT = PromptSpec(
     template="<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n", answer_prefix=""
 )
 HOW_MADE = "TRAINING.md"
+CALIBRATION = "calibration.json"
 
 _LICENCE = "Apache-2.0"
 _IMAGE_WIDTH = 1600
@@ -127,6 +130,7 @@ class PackContent:
         weights: of the connection.
         tail_blocks: depth used when none is asked for.
         questions: for demonstrations, with their allowed answers.
+        calibration: how often it is right; None where nobody measured it.
         how_made: commands, seeds and figures, as Markdown.
     """
 
@@ -141,6 +145,7 @@ class PackContent:
     weights: Mapping[str, NDArray[np.float32]]
     tail_blocks: int
     questions: Sequence[tuple[str, Sequence[str] | None]] = ()
+    calibration: CalibrationTable | None = None
     how_made: str = field(default="", repr=False)
 
 
@@ -181,6 +186,9 @@ def write_pack(folder: Path, content: PackContent) -> PackManifest:
             )
         files[spec.file] = _save(folder / spec.file, content.encoders[name])
     files[content.connection.file] = _save(folder / content.connection.file, content.weights)
+    if content.calibration is not None:
+        write_atomic(folder / CALIBRATION, _compact(content.calibration))
+        files[CALIBRATION] = FileSpec(sha256=sha256_of(folder / CALIBRATION))
     if content.how_made:
         write_atomic(folder / HOW_MADE, content.how_made)
         files[HOW_MADE] = FileSpec(sha256=sha256_of(folder / HOW_MADE))
@@ -202,12 +210,20 @@ def write_pack(folder: Path, content: PackContent) -> PackManifest:
             StandingQuestionSpec(text=text, answers=None if answers is None else tuple(answers))
             for text, answers in content.questions
         ),
+        calibration=None if content.calibration is None else CALIBRATION,
     )
     text = yaml.safe_dump(
         manifest.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
     )
     write_atomic(folder / MANIFEST_NAME, text)
     return manifest
+
+
+def _compact(table: CalibrationTable) -> str:
+    """One line a cell, so that changes can be read."""
+    cells = ",\n".join(cell.model_dump_json() for cell in table.cells)
+    measured = json.dumps(table.measured_on)
+    return f'{{"format":{table.format},"measured_on":{measured},"cells":[\n{cells}\n]}}\n'
 
 
 def _save(path: Path, weights: Weights) -> FileSpec:

@@ -39,12 +39,15 @@ def adapted_manifest(
     """
     content = save({name: np.ascontiguousarray(array) for name, array in weights.items()})
     file = FileSpec(sha256=hashlib.sha256(content).hexdigest())
+    # What the old weights got right says nothing of the new ones.
+    kept = {name: one for name, one in pack.files.items() if name != pack.calibration}
     changes = {
         "version": f"{pack.version}+{suffix}",
         "trained": True,
         "connection": spec,
         "tail_blocks": tail_blocks,
-        "files": {**pack.files, spec.file: file},
+        "files": {**kept, spec.file: file},
+        "calibration": None,
     }
     return pack.model_copy(update=changes), content
 

@@ -193,7 +193,9 @@ class Trainer:
             {"params": [p for p in self._parameters if p.ndim == 1], "weight_decay": 0.0},
             {"params": [self._summary, self._roles], "weight_decay": 0.0},
         ]
-        self._optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.98))
+        # On a GPU one kernel for all weights, where many small ones would wait for each other.
+        fused = True if self.tail.device.type == "cuda" else None
+        self._optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.98), fused=fused)
 
     @property
     def _is_readout(self) -> bool:
