@@ -8,9 +8,8 @@ to is in `adaptation_figures.py`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -18,7 +17,7 @@ from ..export.checkpoint import Checkpoint
 from ..export.starter_pack import initial_connection
 from ..export.tail_weights import tail_weights
 from ..runtime.adaptation.connection_model import ConnectionModel
-from ..runtime.adaptation.request import Mode, SensorChange
+from ..runtime.adaptation.request import SensorChange
 from ..runtime.adaptation.samples import HeadTexts
 from ..runtime.adaptation.tail_model import TailModel
 from ..runtime.adaptation.trainer import Trainer
@@ -36,81 +35,10 @@ from .adaptation_learners import (
     switched_names,
     switched_weights,
 )
+from .adaptation_plan import CHANGES, TIMED_STEPS, BenchSettings, Task, tasks_of
 from .adaptation_record import BenchRecord, Row
 from .adaptation_runs import PeakMemory, RunSettings, examine, learn, step_seconds
 from .input_level_model import METHODS, InputLevelModel
-
-#: How the sensors change, and what adaptation on the device calls that.
-CHANGES: Mapping[str, Mode] = {"C->C+L": "add", "C->L": "replace", "C": "polish"}
-#: Peaks of the learning rate: of what is new, and of the language model itself.
-RATES: Mapping[str, tuple[float, float]] = {
-    "tail": (1e-3, 0.0),
-    "full": (1e-3, 1e-4),
-    "lora": (1e-3, 0.0),
-    "prompt": (3e-3, 0.0),
-}
-#: Depth whose speed is told, and steps that are timed.
-_SPEED_DEPTH, _TIMED_STEPS = 10, 10
-
-
-@dataclass(frozen=True)
-class BenchSettings:
-    """All that the rows depend on, beside data and model.
-
-    Attributes:
-        steps: by day.
-        switch_steps: of each change.
-        batch: decisions of a step.
-        depths: of tails.
-        ships: the depth that the ratios are about.
-        conditions: after the day.
-        questions: held-out ones of each condition.
-        kind: of connection.
-        width: of its small transformer.
-        layers: likewise.
-        heads: likewise.
-        lora_rank: of the tail's branches in a change.
-        summary_steps: first steps by day that train the summary alone, see `TrainingConfig`.
-        readout_steps: likewise.
-        row_weight: likewise.
-        switch_trains: `needed` by the coming modality, or `all` weights of the connection.
-        precision: of products.
-        rates: by method.
-        seed: of everything.
-    """
-
-    steps: int
-    switch_steps: int
-    batch: int
-    depths: tuple[int, ...]
-    ships: int
-    conditions: tuple[str, ...]
-    questions: int = 1500
-    kind: str = "conditioned"
-    width: int = 160
-    layers: int = 4
-    heads: int = 4
-    lora_rank: int = 8
-    summary_steps: int = 0
-    readout_steps: int = 0
-    row_weight: float = 1.0
-    switch_trains: str = "needed"
-    precision: str = "bfloat16"
-    rates: Mapping[str, tuple[float, float]] = field(default_factory=lambda: dict(RATES))
-    seed: int = 0
-
-    def as_json(self) -> dict[str, Any]:
-        """For the record."""
-        return asdict(self)
-
-
-class Task(NamedTuple):
-    """One row to be made: `day`, `switch` or `timing`."""
-
-    phase: str
-    method: str
-    condition: str | None = None
-    change: str | None = None
 
 
 class AdaptationBench:
@@ -186,7 +114,7 @@ class AdaptationBench:
         Returns:
             Whether all rows are there.
         """
-        tasks = list(self.tasks())
+        tasks = list(tasks_of(self._settings))
         for number, task in enumerate(tasks):
             known = {name: value for name, value in task._asdict().items() if value is not None}
             if self._record.find(**known) is not None:
@@ -198,7 +126,7 @@ class AdaptationBench:
                 row = self._make(task)
             except TrainingError as error:
                 row = {"failed": str(error)}
-            except torch.OutOfMemoryError as error:
+            except torch.cuda.OutOfMemoryError as error:
                 raise ConfigError(
                     "the device has too little memory for a step",
                     field="--batch",
@@ -206,30 +134,6 @@ class AdaptationBench:
                 ) from error
             self._record.add({**known, **row})
         return True
-
-    def tasks(self) -> Iterator[Task]:
-        """All rows, the most telling ones first."""
-        settings = self._settings
-        ships = f"tail-{settings.ships}"
-        depths = [f"tail-{depth}" for depth in settings.depths]
-        main = [ships, *METHODS]
-        others = [method for method in depths if method != ships]
-        first, *rest = settings.conditions or [None]
-        for methods in (main, others):
-            for method in methods:
-                yield Task("day", method)
-                if first is not None:
-                    yield from (Task("switch", method, first, change) for change in CHANGES)
-            if methods is main and first is not None:
-                yield Task("timing", f"tail-{self._speed_depth}", first, "C->C+L")
-        for condition in rest:
-            for method in (*main, *others):
-                yield from (Task("switch", method, condition, change) for change in CHANGES)
-
-    @property
-    def _speed_depth(self) -> int:
-        depths = (*self._settings.depths, self._settings.ships)
-        return _SPEED_DEPTH if _SPEED_DEPTH in depths else self._settings.ships
 
     def _make(self, task: Task) -> Row:
         if task.phase == "day":
@@ -311,7 +215,7 @@ class AdaptationBench:
     def _time(self, method: str, condition: str, change: str) -> Row:
         """Steps with cached heads, and with the head's blocks computed in each."""
         settings, depth, after = self._settings, _depth(method), self._after[change]
-        run = RunSettings(_TIMED_STEPS, settings.batch, settings.seed)
+        run = RunSettings(TIMED_STEPS, settings.batch, settings.seed)
         samples, day = self._data.learned(condition), self._day_weights(method)
         seconds: dict[str, float] = {}
         for name, head in (("cached", None), ("recomputed", self._head(depth))):

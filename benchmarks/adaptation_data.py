@@ -176,8 +176,11 @@ class DeviceData:
         self._barred = self.here(np.where(allowed, 0, -np.inf).astype(np.float32))
 
     def here(self, array: NDArray[np.generic]) -> Tensor:
-        """On the device."""
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        """On the device; the host does not wait for it."""
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
     def tokens(self, moments: NDArray[np.integer], sensors: Sequence[str]) -> dict[str, Tensor]:
         """By sensor float32 `[n, rows, width]`, without rows that no moment of these fills."""

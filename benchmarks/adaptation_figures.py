@@ -143,7 +143,7 @@ def _line(rows: Sequence[Row], method: str, conditions: Sequence[str]) -> dict[s
         }
         for change, name in NAMES.items():
             row = _switch(rows, method, condition, change)
-            kept = ("accuracy", "flops", "flops_per_epoch", "peak_bytes", "seconds")
+            kept = ("accuracy", "flops", "flops_per_epoch", "peak_bytes", "epoch_seconds")
             cells[name] = None if row is None else {key: row[key] for key in kept}
         line["conditions"][condition] = cells
     return line

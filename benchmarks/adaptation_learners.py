@@ -102,10 +102,9 @@ class TailLearner:
         self._answers = tail.rows_of(data.answers)
         parameters = model.trained(trained)
         self.rates = [(parameters, rate)]
-        names = list(model.weights())
-        config = tail.config
+        config, sizes = tail.config, data.data.sizes
+        names = weight_shapes(model.spec, config, sizes, data.data.modalities)
         kept = frozenset(names if trained is None else trained)
-        sizes = data.data.sizes
         widths = {modality: width for modality, (_, width) in sizes.items()}
         depth = tail.num_blocks
         self._cost = TrainingCost(model.spec, config, data.data.modalities, widths, depth, kept)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import math
 import time
@@ -54,6 +56,7 @@ class PeakMemory:
     def __init__(self, device: torch.device) -> None:
         """Note what is there already."""
         gc.collect()
+        _give_back()
         self._device, self._peak = device, 0
         self._on_gpu = device.type == "cuda"
         self._watch = None if self._on_gpu else MemoryWatch()
@@ -164,6 +167,7 @@ def learn(
         "trained_weights": sum(p.numel() for p in parameters),
         "seconds": seconds,
         "samples_per_second": done * settings.batch / seconds,
+        "epoch_seconds": seconds * len(samples) / (done * settings.batch),
     }
 
 
@@ -254,6 +258,12 @@ def _set_rates(optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:
 
 def _sizes(data: DeviceData, samples: Samples, sensors: Sequence[str]) -> NDArray[np.int64]:
     return data.present(samples.moment, sensors) + data.text_lengths[samples.text]
+
+
+def _give_back() -> None:
+    """Let the C library give freed memory back, so that the next run's growth is its own."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _now(device: torch.device) -> float:

@@ -221,7 +221,7 @@ class InputLevelModel(TailModel):
         counts = there.sum(1)
         # Absent rows go to the end, where no other row sees them.
         stop = int(counts.max()) if longest is None else longest
-        order = torch.argsort(~there, dim=1, stable=True)[:, :stop]
+        order = torch.argsort((~there).int(), dim=1, stable=True)[:, :stop]
         return whole.gather(1, order[..., None].expand(-1, -1, whole.shape[-1])), counts
 
     def _project_sensor(self, sensor: str, rows: Tensor) -> Tensor:

@@ -7,107 +7,20 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import ConfigError, SensorError
 from .arguments import comma_list
+from .bench_adaptation_options import add_adaptation, chosen_settings
 from .progress import ProgressLine
 from .train_common import check_torch, draw, not_negative, positive
 
 if TYPE_CHECKING:
-    from argparse import _SubParsersAction
-
-    from ..benchmarks.adaptation import BenchSettings
     from ..benchmarks.adaptation_data import BenchData
+    from ..benchmarks.adaptation_plan import BenchSettings
     from ..training.prepared_data import PreparedData
 
-_DEPTHS = "4,7,10,13,16,19,22"
-_CONDITIONS = "night,rain,fog"
-_BASE, _ADD = "cam_*", "lidar_top"
-_RATES = "full=1e-4"
-
-
-def add_adaptation(benches: _SubParsersAction[ArgumentParser]) -> None:
-    """Declare the sub-command."""
-    parser = benches.add_parser(
-        "adaptation", help="switching sensors at night: accuracy, FLOPs and memory of training"
-    )
-    number, real = {"metavar": "N", "type": int}, {"metavar": "X", "type": float}
-    parser.add_argument(
-        "--dataroot", metavar="DIR", type=Path, nargs="+", action="extend", help="drives"
-    )
-    parser.add_argument(
-        "--encoders-from", metavar="WORKDIR", type=Path, help="folder of `train encoders`"
-    )
-    parser.add_argument(
-        "--prepared",
-        metavar="FILE",
-        type=Path,
-        help="of `train connections --prepare-only`, instead of drives and encoders",
-    )
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        type=Path,
-        required=True,
-        help="for rows, weights and the figure; the same command goes on there",
-    )
-    parser.add_argument("--device", metavar="cpu|cuda", default="cpu", help="that learns (cpu)")
-    parser.add_argument("--model", metavar="NAME|PATH", help="language model (the default one)")
-    parser.add_argument("--depths", metavar="LIST", default=_DEPTHS, help=f"of tails ({_DEPTHS})")
-    parser.add_argument("--ships", **number, default=6, help="depth that ratios are about (6)")
-    parser.add_argument(
-        "--conditions", metavar="LIST", default=_CONDITIONS, help=f"behind day ({_CONDITIONS})"
-    )
-    parser.add_argument(
-        "--base",
-        metavar="LIST",
-        default=_BASE,
-        help=f"sensors by day, or patterns ({_BASE})",
-    )
-    parser.add_argument("--add", metavar="LIST", default=_ADD, help=f"that come ({_ADD})")
-    parser.add_argument("--kind", metavar="conditioned|plain", default="conditioned")
-    parser.add_argument("--width", **number, default=160, help="of the small transformer (160)")
-    parser.add_argument("--layers", **number, default=4, help="of the small transformer (4)")
-    parser.add_argument("--heads", **number, default=4, help="of the small transformer (4)")
-    parser.add_argument("--lora-rank", **number, default=8, help="of the tail when switching (8)")
-    parser.add_argument(
-        "--from",
-        dest="start",
-        metavar="DIR",
-        type=Path,
-        help="begin the day with this connection: a folder of `train connections` or a pack",
-    )
-    parser.add_argument(
-        "--switch-trains",
-        choices=("needed", "all"),
-        default="needed",
-        help="what switching trains of a connection: what the sensor needs, or all of it (needed)",
-    )
-    parser.add_argument("--steps", **number, default=300, help="by day (300)")
-    parser.add_argument("--summary-steps", **number, help="first ones by day (6 of 10)")
-    parser.add_argument("--readout-steps", **number, help="behind these (1 of 10)")
-    parser.add_argument(
-        "--row-weight", **real, default=1.0, help="by day, see train connections (1)"
-    )
-    parser.add_argument("--switch-steps", **number, default=150, help="of each change (150)")
-    parser.add_argument("--batch", **number, default=256, help="decisions of a step (256)")
-    parser.add_argument("--questions", **number, default=1500, help="held out, a condition (1500)")
-    parser.add_argument(
-        "--rates",
-        metavar="LIST",
-        default="",
-        help="learning rates of tail, full (of the language model's own weights), lora and prompt, "
-        "e.g. full=1e-4,tail=1e-3",
-    )
-    parser.add_argument(
-        "--compute", choices=("bfloat16", "float32"), default="bfloat16", help="dtype of products"
-    )
-    parser.add_argument("--minutes", **real, help="begin no row after so many")
-    parser.add_argument("--seed", **number, default=0, help="of everything (0)")
-    parser.add_argument("--threads", **number, default=2, help="of torch (2)")
-    parser.add_argument("--json", action="store_true", help="print nothing but the JSON line")
+__all__ = ["add_adaptation", "print_adaptation", "run_adaptation"]
 
 
 def run_adaptation(arguments: Namespace) -> dict[str, Any]:
@@ -132,13 +45,12 @@ def run_adaptation(arguments: Namespace) -> dict[str, Any]:
     from ..benchmarks.adaptation_figures import figures
     from ..benchmarks.adaptation_plots import draw_adaptation
     from ..benchmarks.adaptation_record import BenchRecord
-    from ..benchmarks.input_level_model import METHODS
     from ..export.checkpoint import open_checkpoint
     from ..runtime.config import read_config
 
     begun = time.monotonic()
     torch.set_num_threads(arguments.threads)
-    settings = _settings(arguments)
+    settings = chosen_settings(arguments)
     model = read_config(None, model=arguments.model, threads=arguments.threads).model
     checkpoint = open_checkpoint(model_path(model))
     start, start_hash = _start(arguments, checkpoint.config)
@@ -183,7 +95,7 @@ def run_adaptation(arguments: Namespace) -> dict[str, Any]:
 
         complete = bench.run(is_late)
     tails = [f"tail-{depth}" for depth in sorted({*settings.depths, settings.ships})]
-    methods = [*tails, *METHODS]
+    methods = [*tails, *settings.baselines]
     found = figures(record.rows, bench.exams, settings.conditions, settings.ships, methods)
     figure = None
     if settings.conditions:
@@ -226,7 +138,7 @@ def print_adaptation(result: dict[str, Any]) -> None:
             f"\n{condition}: question only {baseline['blind']:.1%}, majority per template "
             f"{baseline['majority']:.1%}, {baseline['questions']} questions"
         )
-        head = ("method", "day C", "C", "C adapted", "C->L", "C->C+L", "PFLOP", "GB", "s")
+        head = ("method", "day C", "C", "C adapted", "C->L", "C->C+L", "PFLOP", "GB", "s/epoch")
         print(f"{head[0]:<10}" + "".join(f"{name:>11}" for name in head[1:]))
         for line in result["table"]:
             print(f"{line['method']:<10}" + "".join(_cells(line, condition)))
@@ -252,7 +164,7 @@ def _cells(line: dict[str, Any], condition: str) -> list[str]:
         *shares,
         f"{added['flops'] / 1e15:>11.4g}",
         f"{'-' if peak is None else format(peak / 1e9, '.2f'):>11}",
-        f"{added['seconds']:>11.1f}",
+        f"{added['epoch_seconds']:>11.1f}",
     ]
 
 
@@ -262,82 +174,6 @@ def _percent(value: float | None) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
-
-
-def _settings(arguments: Namespace) -> BenchSettings:
-    from ..benchmarks.adaptation import RATES, BenchSettings
-    from ..simulation.questions.conditions import CONDITIONS, check_conditions
-
-    conditions = tuple(comma_list(arguments.conditions, "--conditions"))
-    check_conditions(conditions, "--conditions")
-    if CONDITIONS[0] in conditions:
-        raise ConfigError(
-            "the day is always there", field="--conditions", remedy="name others, e.g. night"
-        )
-    if arguments.kind not in ("conditioned", "plain"):
-        raise ConfigError(
-            f"there is no kind '{arguments.kind}'",
-            field="--kind",
-            remedy="use conditioned or plain",
-        )
-    if arguments.width % arguments.heads:
-        raise ConfigError(
-            f"width {arguments.width} is no multiple of heads {arguments.heads}",
-            field="--width",
-            remedy="give a multiple",
-        )
-    summary, readout = arguments.summary_steps, arguments.readout_steps
-    return BenchSettings(
-        steps=arguments.steps,
-        switch_steps=arguments.switch_steps,
-        batch=arguments.batch,
-        depths=tuple(_numbers(arguments.depths)),
-        ships=arguments.ships,
-        conditions=conditions,
-        questions=arguments.questions,
-        kind=arguments.kind,
-        width=arguments.width,
-        layers=arguments.layers,
-        heads=arguments.heads,
-        lora_rank=arguments.lora_rank,
-        summary_steps=arguments.steps * 6 // 10 if summary is None else summary,
-        readout_steps=arguments.steps // 10 if readout is None else readout,
-        row_weight=arguments.row_weight,
-        switch_trains=arguments.switch_trains,
-        precision=arguments.compute,
-        rates=_rates(arguments.rates, RATES),
-        seed=arguments.seed,
-    )
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        found = sorted({int(part) for part in comma_list(text, "--depths")})
-    except ValueError:
-        found = []
-    if not found or found[0] < 1:
-        raise ConfigError(
-            f"'{text}' are no depths", field="--depths", remedy=f"give numbers, e.g. {_DEPTHS}"
-        )
-    return found
-
-
-def _rates(text: str, known: Any) -> dict[str, tuple[float, float]]:
-    rates = dict(known)
-    for part in comma_list(text, "--rates") if text else []:
-        name, _, value = part.partition("=")
-        try:
-            rate = float(value)
-        except ValueError:
-            rate = 0.0
-        if name not in rates or not 0 < rate < 1:
-            raise ConfigError(
-                f"'{part}' is no rate",
-                field="--rates",
-                remedy=f"give some of {', '.join(rates)}, e.g. {_RATES}",
-            )
-        rates[name] = (rates[name][0], rate) if name == "full" else (rate, rates[name][1])
-    return rates
 
 
 def _start(arguments: Namespace, config: Any) -> tuple[Any, str | None]:

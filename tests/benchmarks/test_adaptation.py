@@ -19,9 +19,10 @@ pytest.importorskip("torch", reason="what is trained is in torch")
 
 import torch
 
-from tailwire.benchmarks.adaptation import AdaptationBench, BenchSettings
+from tailwire.benchmarks.adaptation import AdaptationBench
 from tailwire.benchmarks.adaptation_data import BatchOrder, BenchData, DeviceData
 from tailwire.benchmarks.adaptation_figures import figures, flops_to_reach
+from tailwire.benchmarks.adaptation_plan import BenchSettings
 from tailwire.benchmarks.adaptation_plots import draw_adaptation
 from tailwire.benchmarks.adaptation_record import BenchRecord
 from tailwire.benchmarks.input_level_model import METHODS

@@ -61,14 +61,14 @@ def test_the_table_and_what_is_left_of_it(bench: Run) -> None:
 
 
 def test_the_plain_kind_and_an_earlier_connection(bench: Run) -> None:
-    few = ("--depths", "2", "--minutes", "0.2")
+    few = ("--depths", "2", "--baselines", "")
     assert bench("--out", "plain", "--kind", "plain", *few).code == 0
     assert bench("--out", "first", *few).code == 0
     weights = Path("first/weights/tail-2.safetensors")
     start = Path("start")
     start.mkdir()
     (start / "connection.safetensors").write_bytes(weights.read_bytes())
-    outcome = bench("--out", "second", "--from", "start", "--depths", "3", "--minutes", "0.2")
+    outcome = bench("--out", "second", "--from", "start", "--depths", "3", "--baselines", "")
     assert outcome.code == 0, outcome.err
     settings = json.loads(Path("second/adaptation-settings.json").read_text())
     assert settings["from"]
@@ -87,6 +87,7 @@ def test_the_plain_kind_and_an_earlier_connection(bench: Run) -> None:
         (["--conditions", "fog"], "fog: there are 0 decisions to learn by fog"),
         (["--add", "radar"], "--add: there is no sensor 'radar'"),
         (["--add", "cam_front"], "--add: 'cam_front' is there already by day"),
+        (["--baselines", "half"], "--baselines: there is no baseline 'half'"),
         (["--kind", "magic"], "--kind: there is no kind 'magic'"),
         (["--width", "15"], "--width: width 15 is no multiple of heads 2"),
         (["--rates", "full=fast"], "--rates: 'full=fast' is no rate"),

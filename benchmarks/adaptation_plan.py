@@ -1,0 +1,110 @@
+"""Which runs make the table of the adaptation benchmark, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from ..runtime.adaptation.request import Mode
+from .input_level_model import METHODS
+
+#: How the sensors change, and what adaptation on the device calls that.
+CHANGES: Mapping[str, Mode] = {"C->C+L": "add", "C->L": "replace", "C": "polish"}
+#: Peaks of the learning rate: of what is new, and of the language model itself.
+RATES: Mapping[str, tuple[float, float]] = {
+    "tail": (1e-3, 0.0),
+    "full": (1e-3, 1e-4),
+    "lora": (1e-3, 0.0),
+    "prompt": (3e-3, 0.0),
+}
+#: Depth whose speed is told, and steps that are timed.
+SPEED_DEPTH, TIMED_STEPS = 10, 10
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """All that the rows depend on, beside data and model.
+
+    Attributes:
+        steps: by day.
+        switch_steps: of each change.
+        batch: decisions of a step.
+        depths: of tails.
+        ships: the depth that the ratios are about.
+        conditions: after the day.
+        baselines: input-level methods.
+        questions: held-out ones of each condition.
+        kind: of connection.
+        width: of its small transformer.
+        layers: likewise.
+        heads: likewise.
+        lora_rank: of the tail's branches in a change.
+        summary_steps: first steps by day that train the summary alone, see `TrainingConfig`.
+        readout_steps: likewise.
+        row_weight: likewise.
+        switch_trains: `needed` by the coming modality, or `all` weights of the connection.
+        precision: of products.
+        rates: by method.
+        seed: of everything.
+    """
+
+    steps: int
+    switch_steps: int
+    batch: int
+    depths: tuple[int, ...]
+    ships: int
+    conditions: tuple[str, ...]
+    baselines: tuple[str, ...] = METHODS
+    questions: int = 1500
+    kind: str = "conditioned"
+    width: int = 160
+    layers: int = 4
+    heads: int = 4
+    lora_rank: int = 8
+    summary_steps: int = 0
+    readout_steps: int = 0
+    row_weight: float = 1.0
+    switch_trains: str = "needed"
+    precision: str = "bfloat16"
+    rates: Mapping[str, tuple[float, float]] = field(default_factory=lambda: dict(RATES))
+    seed: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """For the record."""
+        return asdict(self)
+
+
+class Task(NamedTuple):
+    """One row to be made: `day`, `switch` or `timing`."""
+
+    phase: str
+    method: str
+    condition: str | None = None
+    change: str | None = None
+
+
+def tasks_of(settings: BenchSettings) -> Iterator[Task]:
+    """All rows, the most telling ones first.
+
+    The depth that ships and the baselines at the first condition, its other depths, then the other
+    conditions, where the pair that the ratios are about comes first.
+    """
+    ships = f"tail-{settings.ships}"
+    others = [f"tail-{depth}" for depth in settings.depths if depth != settings.ships]
+    first, *rest = settings.conditions or (None,)
+    depths = (*settings.depths, settings.ships)
+    timed = SPEED_DEPTH if SPEED_DEPTH in depths else settings.ships
+    for method in (ships, *settings.baselines, *others):
+        yield Task("day", method)
+        if first is None:
+            continue
+        yield from (Task("switch", method, first, change) for change in CHANGES)
+        if method == f"tail-{timed}":
+            yield Task("timing", method, first, "C->C+L")
+    main = [method for method in (ships, "full") if method in (ships, *settings.baselines)]
+    left = [method for method in settings.baselines if method not in main]
+    for methods in (main, [*left, *others]):
+        for condition in rest:
+            for method in methods:
+                yield from (Task("switch", method, condition, change) for change in CHANGES)
