@@ -7,10 +7,12 @@ so that the adaptation ends in a swap.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,8 +35,10 @@ METHOD = (
     "under way during a swap, and the first one behind it: the adaptation's own swap and those of "
     "a third thread that then goes back and forth between old and new. The added sensor's encoder "
     "runs in frames behind a swap to the new weights. missing: answers fewer than frames times "
-    "questions. late: frames answered after the next one was due. What is learned are tokens made "
-    "at random with the answer in those of the added sensor, in the shapes of the pack."
+    "questions. late: frames answered after the next one was due. cores_of_other_processes: kept "
+    "busy meanwhile, from /proc/stat; where few are left, latencies say little. What is learned "
+    "are tokens made at random with the answer in those of the added sensor, in the shapes of the "
+    "pack."
 )
 _ANSWERS = ("yes", "no")
 _MOMENTS, _BLOCKS = 384, 12
@@ -162,11 +166,14 @@ def bench_adaptation_latency(
     beat = Drumbeat(runtime, ticks, rate_hz)
     beat.run(lambda done: done < _WARM_UP)
     progress("frames alone")
+    others = OtherProcesses()
     alone = beat.run(lambda done: done < frames)
+    busy = {"alone": others.cores()}
     progress("frames beside an adaptation")
     learning = _Learning(runtime, request, made_up_data(runtime.pack, (*before, coming), coming))
     adapting = beat.run(learning.goes_on)
     result = learning.result()
+    busy["adapting"] = others.cores()
     progress(f"frames through {swaps} swaps")
     swapping = _Swapping(runtime, swaps, 2.5 / rate_hz)
     swapped = beat.run(lambda done: swapping.goes_on())
@@ -189,6 +196,7 @@ def bench_adaptation_latency(
         "swap_ms": [round((end - begin) * 1e3, 2) for begin, end in moments],
         "missing": len(every) * questions - sum(one.answers for one in every),
         "late": late,
+        "cores_of_other_processes": busy,
         "adaptation": _told(result),
         "settings": {
             "model": runtime.model.manifest.name,
@@ -205,6 +213,35 @@ def bench_adaptation_latency(
         "machine": machine_card(threads, ("torch",)),
         "method": METHOD,
     }
+
+
+class OtherProcesses:
+    """How many cores others keep busy: with few left for us, latencies say little."""
+
+    def __init__(self) -> None:
+        self._before = self._now()
+
+    def cores(self) -> float | None:
+        """On average since the last call; None where the system does not tell."""
+        before, self._before = self._before, self._now()
+        if before is None or self._before is None:
+            return None
+        wall, total, own = (now - then for now, then in zip(self._before, before, strict=True))
+        return round(max(0.0, (total - own) / wall), 2)
+
+    @staticmethod
+    def _now() -> tuple[float, float, float] | None:
+        """Seconds: of the clock, of all busy cores, of this process."""
+        try:
+            first = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
+            ticks = [int(field) for field in first[1:9]]
+            # user, nice, system, idle, iowait, irq, softirq, steal; see proc(5).
+            idle = ticks[3] + ticks[4]
+            busy = (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, IndexError):
+            return None
+        own = os.times()
+        return time.monotonic(), busy, own.user + own.system
 
 
 class _Learning:

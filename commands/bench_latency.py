@@ -166,4 +166,5 @@ def print_latency(result: dict[str, Any]) -> None:
         f"  adaptation {adaptation['outcome']} after {adaptation['steps']} steps, "
         f"{adaptation['samples_per_s']:.1f} samples/s, {adaptation['wall_s']:.0f} s"
     )
+    print(f"  other processes kept {result['cores_of_other_processes']} cores busy")
     print(f"  {result['missing']} answers missing; frames late: {result['late']}")

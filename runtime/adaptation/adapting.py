@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -212,6 +213,10 @@ class Adaptation:
         self._error: BaseException | None = None
         #: `time.monotonic()` around the swap, None as long as there was none.
         self.swapped_at: tuple[float, float] | None = None
+        # Frames wait for whoever swaps, so that is no thread of low priority, which others keep
+        # from the processor. Threads have the priority of those that start them: it starts here.
+        self._swapper = ThreadPoolExecutor(1, thread_name_prefix="tailwire-swap")
+        self._swapper.submit(threading.get_native_id).result()
         self._thread = threading.Thread(target=self._run, name="tailwire-adapt", daemon=True)
         self._thread.start()
 
@@ -282,6 +287,7 @@ class Adaptation:
             )
             self._error.__cause__ = error
         finally:
+            self._swapper.shutdown()
             with self._lock:
                 elapsed = time.monotonic() - self._task.begun
                 self._progress = replace(self._progress, phase="over", elapsed_s=elapsed)
@@ -312,9 +318,12 @@ class Adaptation:
             self._progress = progress
 
     def _swap(self, serving: Serving) -> None:
+        self.swapped_at = self._swapper.submit(self._serve, serving).result()
+
+    def _serve(self, serving: Serving) -> tuple[float, float]:
         begun = time.monotonic()
         self._task.host.serve(serving)
-        self.swapped_at = (begun, time.monotonic())
+        return begun, time.monotonic()
 
 
 def _default_threads() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +48,7 @@ def test_all_frames_are_answered_in_all_phases(runtime: Runtime) -> None:
     pytest.importorskip("torch", reason="adaptation is in torch")
     request = AdaptationRequest(
         add=("lidar_top",),
-        epochs=3,
+        epochs=1,
         batch=16,
         learning_rate=1e-2,
         precision="float32",
@@ -77,6 +78,9 @@ def test_all_frames_are_answered_in_all_phases(runtime: Runtime) -> None:
     assert told["p99_adapting_ms"] == told["ms"]["adapting"]["p99"]
     assert told["max_at_swap_ms"] == told["ms"]["at_swap"]["max"]
     assert told["machine"]["versions"]["torch"]
+    others = told["cores_of_other_processes"]
+    assert others.keys() == {"alone", "adapting"}
+    assert all(cores is None or 0 <= cores <= (os.cpu_count() or 1) for cores in others.values())
 
 
 def test_frames_at_a_swap_are_those_under_way_and_the_one_behind() -> None:

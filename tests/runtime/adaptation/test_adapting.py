@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from tailwire.runtime.errors import BudgetError, ConfigError, EngineError, PackError, SensorError
+from tailwire.runtime.serving import Serving
 
 from ...fakes import QUESTIONS, SENSORS, FakeRuntime, connection_spec, fake_runtime, frames, said
 from .lidar_task import CAMERAS, add_lidar, lidar_data
@@ -174,6 +177,38 @@ def test_cancelled_adaptations_change_nothing(adaptable: Adaptable) -> None:
     assert rt.serving == serving
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+def test_learning_is_of_low_priority_but_the_swap_is_not(adaptable: Adaptable) -> None:
+    rt = adaptable().runtime
+    mine = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    serve, seen = rt.serve, []
+
+    def noted(serving: Serving) -> Serving:
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        learning = [t for t in threading.enumerate() if t.name == "tailwire-adapt"]
+        seen.append(os.getpriority(os.PRIO_PROCESS, learning[0].native_id or 0))
+        return serve(serving)
+
+    rt.serve = noted
+    result = rt.adapt(add_lidar(nice=3), lidar_data()).result(60)
+    assert result.outcome == "swapped"
+    assert seen == [mine, min(19, mine + 3)]
+    # Whoever asked keeps theirs.
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == mine
+
+
+def test_what_was_learned_until_then_is_kept_where_training_is_ended(adaptable: Adaptable) -> None:
+    rt = adaptable().runtime
+    adaptation = rt.adapt(add_lidar(epochs=1e6), lidar_data())
+    while (progress := adaptation.progress()).phase != "over" and progress.step < 200:
+        rt.step(frames(progress.step))
+    adaptation.finish()
+    result = adaptation.result(60)
+    assert (result.stopped, result.outcome) == ("asked", "swapped")
+    assert 200 <= result.steps < 1e6
+    assert rt.sensors == SENSORS
+
+
 def test_a_runtime_that_is_closed_ends_its_adaptation(
     adaptable: Adaptable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,7 +219,8 @@ def test_a_runtime_that_is_closed_ends_its_adaptation(
     rt.close()
     assert adaptation.is_over
     assert adaptation.result().outcome == "cancelled"
-    assert not [t for t in threading.enumerate() if t.name in ("tailwire-adapt", "tailwire-memory")]
+    ours = ("tailwire-adapt", "tailwire-memory", "tailwire-swap")
+    assert not [t for t in threading.enumerate() if t.name.startswith(ours)]
     with pytest.raises(EngineError, match="closed"):
         rt.adapt(add_lidar(), lidar_data())
 
