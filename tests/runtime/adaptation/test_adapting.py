@@ -247,8 +247,10 @@ def test_a_time_limit_ends_training_with_what_was_learned(adaptable: Adaptable) 
     rt = adaptable().runtime
     request = add_lidar(epochs=1e6, budget=AdaptationBudget(time_s=4.0))
     result = rt.adapt(request, lidar_data()).result(60)
-    assert result.outcome == "swapped"
-    assert result.steps < 1e6
+    # How much is learned in it depends on what else the machine does.
+    assert result.stopped == "time"
+    assert 0 < result.steps < 1e6
+    assert (rt.sensors == SENSORS) == (result.outcome == "swapped")
 
 
 @pytest.mark.parametrize(
