@@ -88,6 +88,23 @@ def test_the_last_line_is_one_object_that_agrees_with_what_is_kept(evaluate: Run
     assert {path.suffix for path in Path("out").iterdir()} == {".json", ".jsonl", ".yaml", ".png"}
 
 
+def test_ground_truth_objects_bound_a_pack_that_knows_them(
+    run: Run, drive: Path, questions: Path, model: Path, objects_pack: Path
+) -> None:
+    words = ["eval", "--dataroot", drive, "--questions", questions, "--model", model]
+    words += ["--precision", "fp32", "--pack", objects_pack]
+    # A pattern never means ground truth; who names nothing gets no set of sensors.
+    assert "no sensor but ground-truth objects" in run(*words).error()
+    found = run(*words, "--sensors", "objects", "--json").json
+    assert found["objects_bound"] == found["accuracy"] is not None
+    assert found["no_objects_bound"] is None
+    assert [one["name"] for one in found["sensor_sets"]] == ["objects"]
+    assert all(row["objects_bound"] == row["accuracy"] for row in found["by_type"].values())
+    assert found["frames"]["objects"]["pushed"] == 2
+    without = run(*words, "--sensors", "objects", "--no-bound", "--json").json
+    assert (without["objects_bound"], without["no_objects_bound"]) == (None, "not asked for")
+
+
 def test_the_text_has_one_table_and_works_without_matplotlib(
     evaluate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +159,9 @@ def test_a_broken_image_is_counted(
         (["--conditions", "day,snow"], "no condition 'snow'"),
         (["--split", "test"], "no question of the split 'test'"),
         (["--keyframes", "0"], "--keyframes: 0 is too small"),
+        (["--limit", "-1"], "--limit: -1 is too small"),
+        (["--head-cache", "-1"], "--head-cache: -1 MB are no memory"),
+        (["--sensor-sets", "cam_*;cam_*"], "given twice"),
         (["--questions", "gone.json"], "gone.json"),
         (["--pack", "nowhere"], "nowhere"),
     ],

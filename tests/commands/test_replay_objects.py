@@ -4,73 +4,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import yaml
-from safetensors.numpy import save_file
 
-from tailwire.kernels.object_tokens import TOKEN_WIDTH
-from tailwire.runtime.connections import ConnectionSpec, weight_shapes
-from tailwire.runtime.encoders import EncoderSpec, ObjectsInput
-from tailwire.runtime.files import sha256_of
 from tailwire.runtime.frames import SensorFrame
-from tailwire.runtime.pack import BaseModelSpec, FileSpec, PackManifest, PromptSpec, SensorSpec
 from tailwire.runtime.runtime import Runtime
 from tailwire.simulation.annotated_objects import annotated_objects
 from tailwire.simulation.nuscenes import NuScenes
 
 from .conftest import Run
 
-if TYPE_CHECKING:
-    from ..built_models import TinyModels
-
-OBJECTS = EncoderSpec(
-    modality="objects",
-    kind="objects",
-    input=ObjectsInput(),
-    tokens=6,
-    width=TOKEN_WIDTH,
-    licence="none",
-    source="any detector",
-)
-
 
 @pytest.fixture
-def pack(tiny: TinyModels, tmp_path: Path) -> Path:
-    """A pack that knows nothing but objects, for the tiny Llama."""
-    folder = tmp_path / "pack"
-    folder.mkdir()
-    config = tiny.model("llama").config
-    spec = ConnectionSpec(kind="plain", tail_blocks=3, hidden=8, width=8, layers=1, heads=2)
-    sensors = {"objects": "objects"}
-    shapes = weight_shapes(spec, config, {"objects": (OBJECTS.tokens, TOKEN_WIDTH)}, sensors)
-    rng = np.random.default_rng(0)
-    weights = {name: rng.normal(0, 0.3, s).astype(np.float32) for name, s in shapes.items()}
-    save_file(weights, folder / spec.file)
-    manifest = PackManifest(
-        format=1,
-        name="objects-only",
-        version="1",
-        description="for tests",
-        trained=True,
-        licences=("Apache-2.0",),
-        base_model=BaseModelSpec.of("tiny", config),
-        prompt=PromptSpec(template="{question} Answer:", answer_prefix=" "),
-        sensors=(SensorSpec(name="objects", encoder="objects"),),
-        encoders={"objects": OBJECTS},
-        connection=spec,
-        tail_blocks=2,
-        files={spec.file: FileSpec(sha256=sha256_of(folder / spec.file))},
-    )
-    (folder / "pack.yaml").write_text(yaml.safe_dump(manifest.model_dump(mode="json")))
-    return folder
-
-
-@pytest.fixture
-def replay(run: Run, drive: Path, model: Path, pack: Path) -> Run:
-    words = ["--model", model, "--precision", "fp32", "--pack", pack, "--out", "out", "--no-bag"]
+def replay(run: Run, drive: Path, model: Path, objects_pack: Path) -> Run:
+    words = [
+        "--model",
+        model,
+        "--precision",
+        "fp32",
+        "--pack",
+        objects_pack,
+        "--out",
+        "out",
+        "--no-bag",
+    ]
     question = ["--question", "Is there a bus?", "--answers", "yes,no"]
     return lambda *more: run("replay", drive, *words, *question, "--json", *more)
 
@@ -108,11 +66,11 @@ def test_ground_truth_is_left_out_where_nobody_asked_for_it(replay: Run) -> None
 
 
 def test_boxes_of_a_bag_are_played_where_they_are_named(
-    run: Run, drive: Path, model: Path, pack: Path
+    run: Run, drive: Path, model: Path, objects_pack: Path
 ) -> None:
     pytest.importorskip("rosbags", reason="bags need the package rosbags")
     assert run("bag", drive, "--objects", "--out", "bag").code == 0
-    words = ["--model", model, "--precision", "fp32", "--pack", pack, "--no-bag", "--json"]
+    words = ["--model", model, "--precision", "fp32", "--pack", objects_pack, "--no-bag", "--json"]
     words += ["--question", "Is there a bus?", "--answers", "yes,no"]
     found = run("replay", "bag", *words, "--out", "named", "--sensors", "objects").json
     assert found["complete"] and found["moments_answered"] == 2
