@@ -105,19 +105,28 @@ class AdaptationBench:
         """By condition."""
         return self._exams
 
-    def run(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
+    def run(
+        self,
+        should_stop: Callable[[], bool] = lambda: False,
+        only: Sequence[str] | None = None,
+    ) -> bool:
         """Make the rows.
 
         Args:
             should_stop: asked before each row.
+            only: methods whose rows are made now, None for all; several processes may share the
+                folder of the record so.
 
         Returns:
             Whether all rows are there.
         """
-        tasks = list(tasks_of(self._settings))
+        tasks, whole = list(tasks_of(self._settings)), True
         for number, task in enumerate(tasks):
             known = {name: value for name, value in task._asdict().items() if value is not None}
             if self._record.find(**known) is not None:
+                continue
+            if only is not None and task.method not in only:
+                whole = False
                 continue
             if should_stop():
                 return False
@@ -133,7 +142,7 @@ class AdaptationBench:
                     remedy="give a smaller one; finished rows are kept",
                 ) from error
             self._record.add({**known, **row})
-        return True
+        return whole
 
     def _make(self, task: Task) -> Row:
         if task.phase == "day":

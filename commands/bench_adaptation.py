@@ -93,7 +93,7 @@ def run_adaptation(arguments: Namespace) -> dict[str, Any]:
             limit = arguments.minutes
             return limit is not None and time.monotonic() - begun > 60 * limit
 
-        complete = bench.run(is_late)
+        complete = bench.run(is_late, _only(arguments.only, settings))
     tails = [f"tail-{depth}" for depth in sorted({*settings.depths, settings.ships})]
     methods = [*tails, *settings.baselines]
     found = figures(record.rows, bench.exams, settings.conditions, settings.ships, methods)
@@ -124,6 +124,23 @@ _METHOD = (
     "once; held-out scenes, a question is right if all its decisions are; accuracy after the last "
     "step, flops_ratio_vs_full up to the first look at which full fine-tuning's best is reached"
 )
+
+
+def _only(text: str | None, settings: BenchSettings) -> list[str] | None:
+    if text is None:
+        return None
+    from ..benchmarks.adaptation_plan import tasks_of
+
+    known = list(dict.fromkeys(task.method for task in tasks_of(settings)))
+    names = list(comma_list(text, "--only"))
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"there are no rows of '{name}'",
+                field="--only",
+                remedy=f"use some of {', '.join(known)}",
+            )
+    return names
 
 
 def print_adaptation(result: dict[str, Any]) -> None:

@@ -100,6 +100,11 @@ def add_adaptation(benches: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument(
         "--compute", choices=("bfloat16", "float32"), default="bfloat16", help="dtype of products"
     )
+    parser.add_argument(
+        "--only",
+        metavar="LIST",
+        help="make the rows of these now, e.g. tail-6,full; several processes may share --out so",
+    )
     parser.add_argument("--minutes", **real, help="begin no row after so many")
     parser.add_argument("--seed", **number, default=0, help="of everything (0)")
     parser.add_argument("--threads", **number, default=2, help="of torch (2)")
