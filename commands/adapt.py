@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import ConfigError
 from .adapt_sensors import WantedChange, meant_sensors, wanted_change
-from .arguments import add_runtime_arguments, comma_list, read_arguments
+from .arguments import (
+    add_question_arguments,
+    add_runtime_arguments,
+    comma_list,
+    read_arguments,
+)
 from .command import Command
 from .progress import ProgressLine
 
@@ -56,32 +61,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
         metavar="LIST",
         help="that serve before (all of the pack but those that come, and objects)",
     )
-    data = parser.add_argument_group("what is learned from")
-    data.add_argument(
-        "--data",
-        "--dataroot",
-        metavar="DIR",
-        type=Path,
-        nargs="+",
-        action="extend",
-        required=True,
-        help="data sets in nuScenes format, made or real, with questions in them",
-    )
-    data.add_argument("--version", metavar="NAME", help="version folder in the data sets")
-    data.add_argument(
-        "--questions",
-        metavar="FILE",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
-        help="question files in the format of NuScenes-QA (default: those in the data sets)",
-    )
-    data.add_argument(
-        "--conditions", metavar="LIST", help="only drives of these, e.g. night,rain (all)"
-    )
-    data.add_argument("--limit", **number, help="most questions of a keyframe")
-    data.add_argument("--keyframes", **number, help="most keyframes, evenly over the drives")
+    add_question_arguments(parser, "what is learned from", "--data", "--dataroot")
     cost = parser.add_argument_group("what it may cost")
     cost.add_argument("--max-seconds", **real, help="wall clock of learning")
     cost.add_argument("--max-memory", metavar="MB", type=float, help="beyond what is loaded")

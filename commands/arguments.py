@@ -31,6 +31,43 @@ def add_drive_arguments(parser: ArgumentParser) -> None:
     )
 
 
+def add_question_arguments(parser: ArgumentParser, title: str, *names: str) -> None:
+    """Options that choose questions about data sets, in a group of their own.
+
+    Args:
+        parser: of the sub-command.
+        title: of the group.
+        names: of the option for data sets.
+    """
+    group = parser.add_argument_group(title)
+    group.add_argument(
+        *names,
+        metavar="DIR",
+        type=Path,
+        nargs="+",
+        action="extend",
+        required=True,
+        help="data sets in nuScenes format, made or real, with questions in them",
+    )
+    group.add_argument("--version", metavar="NAME", help="version folder in the data sets")
+    group.add_argument(
+        "--questions",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="question files in the format of NuScenes-QA (default: those in the data sets)",
+    )
+    group.add_argument(
+        "--conditions", metavar="LIST", help="only drives of these, e.g. night,rain (all)"
+    )
+    group.add_argument("--limit", metavar="N", type=int, help="most questions of a keyframe")
+    group.add_argument(
+        "--keyframes", metavar="N", type=int, help="most keyframes, evenly over the drives"
+    )
+
+
 def add_runtime_arguments(parser: ArgumentParser) -> None:
     """Options that go into the runtime's configuration."""
     parser.add_argument(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..runtime.files import readable_bytes
 from ..runtime.metrics import PEAK_MEMORY_METHOD, peak_memory_bytes
+from .printing import print_fact
 
 if TYPE_CHECKING:
     from ..runtime.config import RuntimeConfig
@@ -26,8 +27,8 @@ def print_heading(drive: Drive, sample: Sample, question: Question, *, chosen: b
         chosen: whether the user named the keyframe.
     """
     why = "" if chosen else " (the first one; --sample TOKEN takes another)"
-    _line("keyframe", f"{sample.token}, {drive.title}{why}")
-    _line("question", question.text)
+    print_fact("keyframe", f"{sample.token}, {drive.title}{why}")
+    print_fact("question", question.text)
     print(f"{'answer':<11} ", end="", flush=True)
 
 
@@ -48,22 +49,22 @@ def print_details(
         if question.answers is None
         else f"over {len(question.answers)} allowed answers"
     )
-    _line("confidence", f"{answer.confidence:.2f} ({meaning})")
+    print_fact("confidence", f"{answer.confidence:.2f} ({meaning})")
     if not answer.pack_trained:
-        _line("warning", f"untrained pack ({answer.pack}): the answer means nothing yet")
-    _line("sensors", _sensors(answer))
+        print_fact("warning", f"untrained pack ({answer.pack}): the answer means nothing yet")
+    print_fact("sensors", _sensors(answer))
     for reason in answer.dropped.values():
-        _line("dropped", reason)
+        print_fact("dropped", reason)
     stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in answer.timings_ms.items())
-    _line("time", f"{sum(answer.timings_ms.values()):.1f} ms ({stages})")
+    print_fact("time", f"{sum(answer.timings_ms.values()):.1f} ms ({stages})")
     plan = answer.plan
-    _line(
+    print_fact(
         "compute",
         f"{answer.flops / 1e9:.2f} GFLOP; tail of {plan.tail_blocks} of {num_blocks} blocks, "
         f"{plan.precision}, {config.threads} threads",
     )
-    _line("memory", f"{readable_bytes(peak_memory_bytes())}, {PEAK_MEMORY_METHOD}")
-    _line("loaded in", f"{load_ms / 1e3:.1f} s")
+    print_fact("memory", f"{readable_bytes(peak_memory_bytes())}, {PEAK_MEMORY_METHOD}")
+    print_fact("loaded in", f"{load_ms / 1e3:.1f} s")
 
 
 def print_json(
@@ -80,10 +81,6 @@ def print_json(
         "config": config.model_dump(mode="json"),
     }
     print(json.dumps(answer.model_dump(mode="json") | run))
-
-
-def _line(name: str, text: str) -> None:
-    print(f"{name:<11} {' '.join(text.split())}")
 
 
 def _sensors(answer: Answer) -> str:

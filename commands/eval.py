@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..runtime.errors import ConfigError
-from .arguments import add_runtime_arguments, comma_list, read_arguments
+from .arguments import (
+    add_question_arguments,
+    add_runtime_arguments,
+    comma_list,
+    read_arguments,
+)
 from .command import Command
 from .progress import ProgressLine
 
@@ -28,30 +33,9 @@ _HEAD_CACHE_MB = 1024
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--dataroot",
-        metavar="DIR",
-        type=Path,
-        nargs="+",
-        action="extend",
-        required=True,
-        help="data sets in nuScenes format, made or real, with questions in them",
-    )
-    parser.add_argument("--version", metavar="NAME", help="version folder in the dataroots")
-    parser.add_argument(
-        "--questions",
-        metavar="FILE",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
-        help="question files in the format of NuScenes-QA (default: those in the dataroots)",
-    )
+    add_question_arguments(parser, "what is asked", "--dataroot")
     parser.add_argument(
         "--split", metavar="val|train|all", default="val", help="questions of this split (val)"
-    )
-    parser.add_argument(
-        "--conditions", metavar="LIST", help="only drives of these, e.g. night,rain (all)"
     )
     parser.add_argument(
         "--sensors", metavar="LIST", help="sensors or patterns such as cam_* (all of the pack)"
@@ -64,10 +48,6 @@ def _add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--no-bound", action="store_true", help="no second pass with ground-truth objects"
-    )
-    parser.add_argument("--limit", metavar="N", type=int, help="most questions per keyframe")
-    parser.add_argument(
-        "--keyframes", metavar="N", type=int, help="most keyframes in all, evenly over the drives"
     )
     parser.add_argument(
         "--head-cache",

@@ -14,6 +14,7 @@ from ..benchmarks.measure import machine_card
 from ..runtime.errors import CacheError, ConfigError
 from ..runtime.files import readable_bytes, write_atomic
 from ..runtime.metrics import PEAK_MEMORY_METHOD, peak_memory_bytes
+from .printing import print_fact, print_table
 
 if TYPE_CHECKING:
     from ..benchmarks.evaluation import Evaluation
@@ -179,24 +180,26 @@ class EvaluationReport:
 
     def _print(self, facts: dict[str, Any], pictures: Sequence[str]) -> None:
         asked = f"{facts['questions']} questions, {facts['keyframes']} keyframes"
-        _line("asked", f"{asked}, {facts['scenes']} scenes, split {facts['split']}")
+        print_fact("asked", f"{asked}, {facts['scenes']} scenes, split {facts['split']}")
         model = f"{facts['model']} {facts['precision']}, tail of {facts['tail_blocks']} blocks"
-        _line("pack", f"{facts['pack']} on {model}")
-        _print_table(self._table(facts))
+        print_fact("pack", f"{facts['pack']} on {model}")
+        print_table(self._table(facts))
         for one in facts["sensor_sets"]:
-            _line("confidence", _confidence(one))
-            _line("", _abstaining(one))
+            print_fact("confidence", _confidence(one))
+            print_fact("", _abstaining(one))
         for note in facts["notes"]:
-            _line("note", note)
+            print_fact("note", note)
         speed = f"{facts['questions_per_second']:.1f} questions a second"
         heads = f"{facts['heads']} heads ran"
-        _line("took", f"{facts['seconds']:.0f} s, {speed}, {heads}, {facts['threads']} threads")
-        _line("memory", f"{readable_bytes(facts['peak_memory_bytes'])}, {PEAK_MEMORY_METHOD}")
+        print_fact(
+            "took", f"{facts['seconds']:.0f} s, {speed}, {heads}, {facts['threads']} threads"
+        )
+        print_fact("memory", f"{readable_bytes(facts['peak_memory_bytes'])}, {PEAK_MEMORY_METHOD}")
         if self.results is not None:
-            _line("answers in", f"{self.results.answers_file} ({self.results.written} lines)")
-            _line("figures in", str(self.results.folder / "eval.json"))
+            print_fact("answers in", f"{self.results.answers_file} ({self.results.written} lines)")
+            print_fact("figures in", str(self.results.folder / "eval.json"))
         for picture in pictures:
-            _line("picture", picture)
+            print_fact("picture", picture)
 
     def _table(self, facts: dict[str, Any]) -> Iterator[Sequence[str]]:
         """Accuracies: sets of sensors, the bound and the blind side by side."""
@@ -247,18 +250,3 @@ def _own_version() -> str:
     from .. import __version__
 
     return __version__
-
-
-def _print_table(rows: Iterator[Sequence[str]]) -> None:
-    table = list(rows)
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    for row in table:
-        name, *cells = (
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        print("  ".join((name, *cells)).rstrip())
-
-
-def _line(name: str, text: str) -> None:
-    print(f"{name:<11} {' '.join(text.split())}", flush=True)

@@ -11,6 +11,7 @@ from ..runtime.metrics import PEAK_MEMORY_METHOD, peak_memory_bytes
 from ..simulation.questions.baselines import MAJORITY_PER_TEMPLATE
 from ..simulation.questions.scores import Score, Share
 from ..simulation.replay.scoring import ReplayScore, percentiles
+from .printing import print_fact, print_table
 
 if TYPE_CHECKING:
     from .replay_view import ReplayTitle
@@ -36,29 +37,29 @@ def print_summary(
     drives = facts["drives"]
     assert isinstance(drives, list)
     whole = "" if facts["complete"] else ", stopped before the end"
-    _line("played", f"{len(drives)} drive{'s' * (len(drives) != 1)}{whole}: {title.found}")
-    _line("moments", f"{score.moments_answered} answered, {score.moments_skipped} skipped")
+    print_fact("played", f"{len(drives)} drive{'s' * (len(drives) != 1)}{whole}: {title.found}")
+    print_fact("moments", f"{score.moments_answered} answered, {score.moments_skipped} skipped")
     blind = f", {score.blind} of them with no sensor left" if score.blind else ""
-    _line("answers", f"{score.answers}{blind}")
+    print_fact("answers", f"{score.answers}{blind}")
     for note in _strings(facts["notes"]):
-        _line("note", note)
+        print_fact("note", note)
     if title.warning:
-        _line("warning", title.warning)
+        print_fact("warning", title.warning)
     if score.said.overall.questions:
-        _print_table(_accuracy_rows(score))
+        print_table(_accuracy_rows(score))
     if score.heads:
         mean = score.heads_ms / score.heads
-        _line("heads", f"{score.heads} of {mean:.0f} ms each, before the frames are there")
-    _line("step ms", _times(percentiles(score.step_ms)))
+        print_fact("heads", f"{score.heads} of {mean:.0f} ms each, before the frames are there")
+    print_fact("step ms", _times(percentiles(score.step_ms)))
     if title.rate is not None:
-        _line("lag ms", _times(percentiles(score.lag_ms)))
-    _print_table(_sensor_rows(score))
-    _line("memory", f"{readable_bytes(peak_memory_bytes())}, {PEAK_MEMORY_METHOD}")
+        print_fact("lag ms", _times(percentiles(score.lag_ms)))
+    print_table(_sensor_rows(score))
+    print_fact("memory", f"{readable_bytes(peak_memory_bytes())}, {PEAK_MEMORY_METHOD}")
     for bag in _strings(facts["bags"]):
-        _line("bag", bag)
-    _line("answers in", f"{results.answers_file} ({results.written} lines)")
-    _line("summary in", str(summary_file))
-    _line("settings in", str(results.config_file))
+        print_fact("bag", bag)
+    print_fact("answers in", f"{results.answers_file} ({results.written} lines)")
+    print_fact("summary in", str(summary_file))
+    print_fact("settings in", str(results.config_file))
 
 
 def _accuracy_rows(score: ReplayScore) -> Iterator[Sequence[str]]:
@@ -104,20 +105,5 @@ def _times(found: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.0f}" for name, value in found.items()) or "none"
 
 
-def _print_table(rows: Iterator[Sequence[str]]) -> None:
-    table = list(rows)
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    for row in table:
-        name, *cells = (
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        print("  ".join((name, *cells)).rstrip())
-
-
 def _strings(value: object) -> list[str]:
     return [str(one) for one in value] if isinstance(value, list) else []
-
-
-def _line(name: str, text: str) -> None:
-    print(f"{name:<11} {' '.join(text.split())}", flush=True)
