@@ -141,8 +141,13 @@ class AdaptationBench:
                     field="--batch",
                     remedy="give a smaller one; finished rows are kept",
                 ) from error
-            self._record.add({**known, **row})
+            self._record.add({**known, "device": self._device_name, **row})
         return whole
+
+    @property
+    def _device_name(self) -> str:
+        on_gpu = self._device.type == "cuda"
+        return torch.cuda.get_device_name(self._device) if on_gpu else "cpu"
 
     def _make(self, task: Task) -> Row:
         if task.phase == "day":
@@ -242,6 +247,13 @@ class AdaptationBench:
 
     def _day_weights(self, method: str) -> Weights:
         if method not in self._day:
+            by_day = self._record.find(phase="day", method=method) or {}
+            if "failed" in by_day:
+                raise TrainingError(
+                    f"the day of {method} failed",
+                    field="day",
+                    remedy="train it with a smaller learning rate (--rates)",
+                )
             found = self._record.load_weights(method)
             if found is None:
                 self._tell(f"{method} by day again: its weights are not in the folder")

@@ -5,7 +5,9 @@ Weights of the day's training lie there too, as safetensors, since switching sta
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,10 +76,20 @@ class BenchRecord:
         return None
 
     def add(self, row: Row) -> None:
-        """Keep a finished run at once."""
-        with self._lines.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, separators=(",", ":")) + "\n")
+        """Keep a finished run at once; other processes may do the same with theirs."""
+        line = json.dumps(row, separators=(",", ":")).encode() + b"\n"
+        # In one write, at the end wherever that is by then.
+        with self._lines.open("ab", buffering=0) as file:
+            file.write(line if self._ends_whole() else b"\n" + line)
         self.rows.append(row)
+
+    def _ends_whole(self) -> bool:
+        """Whether the last line was written to its end before the machine went."""
+        with self._lines.open("rb") as file:
+            if not file.seek(0, os.SEEK_END):
+                return True
+            file.seek(-1, os.SEEK_END)
+            return file.read() == b"\n"
 
     def save_weights(self, method: str, weights: Mapping[str, NDArray[np.float32]]) -> None:
         """Keep what a method learned by day."""
@@ -110,7 +122,7 @@ class BenchRecord:
 
     def _compare(self, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         wanted = json.loads(json.dumps(wanted))
-        for key in sorted(wanted.keys() | found.keys()):
+        for key in sorted(wanted):
             if wanted.get(key) != found.get(key):
                 raise ConfigError(
                     f"the folder is of a benchmark with other settings: {key} was "
@@ -122,9 +134,7 @@ class BenchRecord:
     def _read(self) -> None:
         if not self._lines.is_file():
             return
-        content = self._lines.read_text("utf-8")
-        # A line that was being written when the machine went is no run.
-        whole = content[: content.rfind("\n") + 1]
-        if whole != content:
-            write_atomic(self._lines, whole)
-        self.rows = [json.loads(line) for line in whole.splitlines()]
+        for line in self._lines.read_text("utf-8").splitlines():
+            # A line that was being written when the machine went is no run.
+            with contextlib.suppress(json.JSONDecodeError):
+                self.rows.append(json.loads(line))

@@ -70,7 +70,6 @@ def run_adaptation(arguments: Namespace) -> dict[str, Any]:
             arguments.out,
             {
                 **settings.as_json(),
-                "device": _device_name(arguments.device),
                 "base": base,
                 "coming": coming,
                 "from": start_hash,

@@ -82,7 +82,9 @@ def add_adaptation(benches: _SubParsersAction[ArgumentParser]) -> None:
         help="what switching trains of a connection: what the sensor needs, or all of it (needed)",
     )
     parser.add_argument("--steps", **number, default=300, help="by day (300)")
-    parser.add_argument("--summary-steps", **number, help="first ones by day (6 of 10)")
+    parser.add_argument(
+        "--summary-steps", **number, help="first ones by day (6 of 10, 2 of 10 with --from)"
+    )
     parser.add_argument("--readout-steps", **number, help="behind these (1 of 10)")
     parser.add_argument(
         "--row-weight", **real, default=1.0, help="by day, see train connections (1)"
@@ -139,6 +141,8 @@ def chosen_settings(arguments: Namespace) -> BenchSettings:
             remedy="give a multiple",
         )
     summary, readout = arguments.summary_steps, arguments.readout_steps
+    # What was trained before needs its summary read only.
+    share = 6 if arguments.start is None else 2
     return BenchSettings(
         steps=arguments.steps,
         switch_steps=arguments.switch_steps,
@@ -153,7 +157,7 @@ def chosen_settings(arguments: Namespace) -> BenchSettings:
         layers=arguments.layers,
         heads=arguments.heads,
         lora_rank=arguments.lora_rank,
-        summary_steps=arguments.steps * 6 // 10 if summary is None else summary,
+        summary_steps=arguments.steps * share // 10 if summary is None else summary,
         readout_steps=arguments.steps // 10 if readout is None else readout,
         row_weight=arguments.row_weight,
         switch_trains=arguments.switch_trains,
