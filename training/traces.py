@@ -15,8 +15,8 @@ from ..kernels.object_tokens import OBJECT_CLASSES, POSITION_SCALE_M, nearest_fi
 from ..runtime.adaptation.samples import ROLES, ROW_BYTES
 from ..simulation.annotated_objects import OBJECTS
 from ..simulation.nuscenes import NuScenes
-from ..simulation.questions.generate import make_programs
 from ..simulation.questions.items import QaItem
+from ..simulation.questions.parse import program_of
 from ..simulation.questions.programs import GraphIndex, Program, Selection
 from ..simulation.questions.scene_graph import scene_graph
 from .moments import TrainingMoment
@@ -27,17 +27,12 @@ _NEAR_M = 2.5
 _X, _Y = 18, 19
 
 
-def programs_by_text(data: NuScenes) -> dict[str, Program]:
-    """The program behind each text that our templates make of a data set."""
-    return {item.question: program for item, program in make_programs(data)}
-
-
 class Traces:
     """Traces of questions about some keyframes, one scene graph held at a time."""
 
     def __init__(self, moments: Sequence[TrainingMoment]) -> None:
         self._data = {moment.token: moment.data for moment in moments}
-        self._programs: dict[int, dict[str, Program]] = {}
+        self._programs: dict[str, Program | None] = {}
         self._held: tuple[str, Tracer] | None = None
 
     def __call__(self, item: QaItem) -> Trace | None:
@@ -45,9 +40,9 @@ class Traces:
         data = self._data.get(item.sample_token)
         if data is None:
             return None
-        if id(data) not in self._programs:
-            self._programs[id(data)] = programs_by_text(data)
-        program = self._programs[id(data)].get(item.question)
+        if item.question not in self._programs:
+            self._programs[item.question] = program_of(item.question)
+        program = self._programs[item.question]
         if program is None:
             return None
         if self._held is None or self._held[0] != item.sample_token:
