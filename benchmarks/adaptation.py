@@ -29,6 +29,7 @@ from .adaptation_data import BenchData, DeviceData, Exam
 from .adaptation_learners import (
     HeadBlocks,
     InputLearner,
+    Learner,
     TailLearner,
     Weights,
     layout_of,
@@ -160,23 +161,8 @@ class AdaptationBench:
     # By day.
 
     def _learn_day(self, method: str) -> Row:
-        memory = PeakMemory(self._device)
-        settings, exam = self._settings, self._exams["day"]
-        if method in METHODS:
-            learner = self._input_learner(method, self._base)
-            run = RunSettings(settings.steps, settings.batch, settings.seed)
-            samples = self._data.learned("day")
-            row = learn(
-                learner, self._on_device, samples, self._base, exam, run, memory, self._looked
-            )
-            state = learner.model.trained_state()
-            weights = {name: tensor.float().numpy() for name, tensor in state.items()}
-        else:
-            memory.begin()
-            weights, row = self._train_connection(_depth(method))
-            memory.pause()
-            row["peak_bytes"] = memory.end()
-            learner = self._tail_learner(self._spec(_depth(method)), weights, frozenset())
+        with PeakMemory(self._device) as memory:
+            learner, weights, row = self._trained_by_day(method, memory)
         row["by_condition"] = {
             condition: examine(learner, self._on_device, one, self._base, 1024)
             for condition, one in self._exams.items()
@@ -185,6 +171,22 @@ class AdaptationBench:
         self._day[method] = weights
         self._record.save_weights(method, weights)
         return row
+
+    def _trained_by_day(self, method: str, memory: PeakMemory) -> tuple[Learner, Weights, Row]:
+        settings = self._settings
+        if method not in METHODS:
+            memory.begin()
+            weights, row = self._train_connection(_depth(method))
+            memory.pause()
+            row["peak_bytes"] = memory.peak_bytes
+            learner = self._tail_learner(self._spec(_depth(method)), weights, frozenset())
+            return learner, weights, row
+        learner = self._input_learner(method, self._base)
+        run = RunSettings(settings.steps, settings.batch, settings.seed)
+        samples, exam = self._data.learned("day"), self._exams["day"]
+        row = learn(learner, self._on_device, samples, self._base, exam, run, memory, self._looked)
+        state = learner.model.trained_state()
+        return learner, {name: tensor.float().numpy() for name, tensor in state.items()}, row
 
     def _train_connection(self, depth: int) -> tuple[Weights, Row]:
         """By the recipe of `tailwire train connections`."""
@@ -216,14 +218,14 @@ class AdaptationBench:
     def _switch(self, method: str, condition: str, change: str) -> Row:
         settings, after = self._settings, self._after[change]
         day = self._day_weights(method)
-        memory = PeakMemory(self._device)
-        if method in METHODS:
-            learner = self._input_learner(method, after, day)
-        else:
-            learner = self._switching_learner(_depth(method), day, change)
         run = RunSettings(settings.switch_steps, settings.batch, settings.seed)
         samples, exam = self._data.learned(condition), self._exams[condition]
-        row = learn(learner, self._on_device, samples, after, exam, run, memory, self._looked)
+        with PeakMemory(self._device) as memory:
+            if method in METHODS:
+                learner = self._input_learner(method, after, day)
+            else:
+                learner = self._switching_learner(_depth(method), day, change)
+            row = learn(learner, self._on_device, samples, after, exam, run, memory, self._looked)
         return {"sensors": list(after), **row}
 
     def _time(self, method: str, condition: str, change: str) -> Row:

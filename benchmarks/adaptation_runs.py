@@ -51,20 +51,28 @@ class RunSettings:
 
 
 class PeakMemory:
-    """The highest memory of training; begun before anything of a method is there."""
+    """The highest memory of training; a `with` block begun before anything of a method is there."""
 
     def __init__(self, device: torch.device) -> None:
         """Note what is there already."""
-        gc.collect()
-        _give_back()
         self._device, self._peak = device, 0
         self._on_gpu = device.type == "cuda"
-        self._watch = None if self._on_gpu else MemoryWatch()
+        if self._on_gpu:
+            gc.collect()
+            torch.cuda.empty_cache()
+            self._base, self._watch = torch.cuda.memory_allocated(device), None
+        else:
+            _give_back()
+            self._watch = MemoryWatch()
+
+    def __enter__(self) -> PeakMemory:
         if self._watch is not None:
             self._watch.__enter__()
-        else:
-            torch.cuda.empty_cache()
-            self._base = torch.cuda.memory_allocated(device)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._watch is not None:
+            self._watch.__exit__()
 
     @property
     def method(self) -> str:
@@ -82,12 +90,10 @@ class PeakMemory:
             highest = torch.cuda.max_memory_allocated(self._device) - self._base
             self._peak = max(self._peak, highest)
 
-    def end(self) -> int | None:
-        """The peak in bytes, None where the system does not tell."""
-        if self._watch is None:
-            return self._peak
-        self._watch.__exit__()
-        return self._watch.peak_bytes
+    @property
+    def peak_bytes(self) -> int | None:
+        """The highest until now, None where the system does not tell."""
+        return self._peak if self._watch is None else self._watch.peak_bytes
 
 
 def learn(
@@ -162,7 +168,7 @@ def learn(
         "flops": flops + head_flops,
         "head_flops": head_flops,
         "flops_per_epoch": round(flops / done * len(samples) / settings.batch),
-        "peak_bytes": memory.end(),
+        "peak_bytes": memory.peak_bytes,
         "memory_method": memory.method,
         "trained_weights": sum(p.numel() for p in parameters),
         "seconds": seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,9 +67,17 @@ def bench_of(tiny: TinyModels, folder: Path, **changes: Any) -> AdaptationBench:
     )
 
 
-@pytest.fixture(scope="module")
-def finished(tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Products this small are no faster on more."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def finished(one_thread: None, tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     assert bench_of(tiny, folder).run()
     return folder
@@ -110,7 +119,8 @@ def test_the_coming_sensor_tells_what_cameras_do_not(finished: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tiny: TinyModels, tmp_path: Path) -> None:
-    few = {"depths": (2,), "steps": 4, "switch_steps": 2, "summary_steps": 0, "readout_steps": 0}
+    few: dict[str, Any] = {"depths": (2,), "baselines": ("prompt",), "steps": 4, "switch_steps": 2}
+    few |= {"summary_steps": 0, "readout_steps": 0}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert bench_of(tiny, whole, **few).run()
     asked: list[int] = []
@@ -125,7 +135,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tiny: TinyModels, tmp_path:
     with (cut / "adaptation-runs.jsonl").open("a") as file:
         file.write('{"phase": "swi')
     assert bench_of(tiny, cut, **few).run()
-    first, second = rows_of(whole), rows_of(cut)
+    lines = (cut / "adaptation-runs.jsonl").read_text("utf-8").splitlines()
+    assert lines[3] == '{"phase": "swi'
+    first, second = rows_of(whole), [json.loads(line) for line in lines[:3] + lines[4:]]
     for one, other in zip(first, second, strict=True):
         assert [one.get(key) for key in ("phase", "method", "change", "flops", "accuracy")] == [
             other.get(key) for key in ("phase", "method", "change", "flops", "accuracy")
@@ -214,3 +226,25 @@ def test_only_allowed_tokens_count() -> None:
         there = {device.answers[at] for at in torch.isfinite(row).nonzero()[:, 0].tolist()}
         assert there == set(choice)
         assert device.answers[int(column)] == choice[target]
+
+
+def test_a_day_that_failed_fails_its_switches(
+    tiny: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tailwire.runtime.adaptation.trainer import Trainer
+    from tailwire.runtime.adaptation.training_config import TrainingError
+
+    days: list[int] = []
+
+    def diverge(self: Trainer) -> None:
+        days.append(self.model.spec.tail_blocks)
+        raise TrainingError("the loss is nan", field="learning_rate", remedy="a smaller one")
+
+    monkeypatch.setattr(Trainer, "run", diverge)
+    bench = bench_of(tiny, tmp_path, depths=(2,), baselines=())
+    assert bench.run()
+    rows = rows_of(tmp_path)
+    assert days == [2], "it is not tried again for each change"
+    assert len(rows) == 5 and all("failed" in row for row in rows)
+    result = figures(rows, bench.exams, ("night",), 2, ["tail-2"])
+    assert result["table"][0]["day"] is None and result["timing"] is None

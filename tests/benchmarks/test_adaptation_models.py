@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,15 @@ from .adaptation_task import MODALITIES, WIDTH
 
 LAYOUT = SensorLayout(MODALITIES, {"camera": WIDTH, "lidar": WIDTH})
 TEXTS = ([11, 12, 13, 14], [201, 45, 7, 80, 9, 31, 5, 6, 77], [100])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Products this small are no faster on more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def model_of(tiny: TinyModels, family: str, method: Method, **options: Any) -> InputLevelModel:

@@ -44,6 +44,9 @@ def test_the_table_and_what_is_left_of_it(bench: Run) -> None:
     outcome = bench("--minutes", "1e-9")
     assert outcome.code == 0, outcome.err
     assert not outcome.json["complete"]
+    outcome = bench("--only", "prompt")
+    assert {row["method"] for row in outcome.json["rows"]} == {"prompt"}
+    assert not outcome.json["complete"]
     outcome = bench()
     assert outcome.code == 0, outcome.err
     result = outcome.json
@@ -88,6 +91,7 @@ def test_the_plain_kind_and_an_earlier_connection(bench: Run) -> None:
         (["--add", "radar"], "--add: there is no sensor 'radar'"),
         (["--add", "cam_front"], "--add: 'cam_front' is there already by day"),
         (["--baselines", "half"], "--baselines: there is no baseline 'half'"),
+        (["--only", "tail-9"], "--only: there are no rows of 'tail-9'"),
         (["--kind", "magic"], "--kind: there is no kind 'magic'"),
         (["--width", "15"], "--width: width 15 is no multiple of heads 2"),
         (["--rates", "full=fast"], "--rates: 'full=fast' is no rate"),
