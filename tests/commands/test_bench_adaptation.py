@@ -11,9 +11,10 @@ import pytest
 
 pytest.importorskip("torch", reason="what is trained is in torch")
 
-from tailwire.training.prepared_data import write_prepared
+from tailwire.training.prepared_data import read_prepared, write_prepared
 
 from ..benchmarks.adaptation_task import MODALITIES, bench_data
+from ..quick_drives import quick_drive
 from .conftest import Run
 
 SMALL = ("--depths", "2,3", "--ships", "2", "--width", "16", "--layers", "1", "--heads", "2")
@@ -111,3 +112,17 @@ def test_wrong_input(bench: Run, words: list[str], problem: str) -> None:
 def test_without_torch_the_command_is_told(bench: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert "pip install 'tailwire[train]'" in bench().error()
+
+
+def test_drives_are_prepared_first(run: Run, tmp_path: Path, runtime_options: list[str]) -> None:
+    drive = quick_drive(tmp_path / "drive", scenes=3)
+    words = ["--modality", "lidar", "--dataroot", drive, "--out", "encoders", "--epochs", "1"]
+    assert run("train", "encoders", *words, "--batch", "2", "--threads", "1").code == 0
+    options = ["--dataroot", drive, "--encoders-from", "encoders", "--out", "work", *SMALL, *QUICK]
+    options += ["--model", runtime_options[1], "--base", "objects", "--add", "lidar_top"]
+    options += ["--conditions", "fog", "--baselines", "", "--depths", "2", "--compute", "float32"]
+    # The quick world is one by day, whatever was asked for.
+    error = run("bench", "adaptation", *options).error()
+    assert "there are 0 decisions to learn by fog" in error
+    prepared = read_prepared(Path("work/prepared.npz"))
+    assert prepared.origin["sensors"] == {"lidar_top": "lidar", "objects": "objects"}
