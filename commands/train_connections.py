@@ -49,6 +49,7 @@ __all__ = ["add_arguments", "run"]
 def run(args: Namespace) -> int:
     """Train, write weights and record, and print one JSON line."""
     positive(args, "threads", "evaluate_every", "evaluate_on", "steps", "batch", "learning_rate")
+    positive(args, "finish")
     not_negative(args, "seed")
     conditions = chosen_conditions(args)
     check_source(args)
@@ -66,7 +67,7 @@ def run(args: Namespace) -> int:
     from ..runtime.connections import ConnectionSpec
     from ..training.connection_start import ConnectionTrainer, read_start
     from ..training.pack_writer import encoder_specs, sensor_specs
-    from ..training.prepared_data import read_prepared, write_prepared
+    from ..training.prepared_data import held_out_part, read_prepared, write_prepared
     from ..training.run_folder import RunFolder
 
     torch.set_num_threads(args.threads)
@@ -128,11 +129,15 @@ def run(args: Namespace) -> int:
             "from": None if start is None else hash_of(start),
         }
         files.begin(settings)
+        if args.finish is not None:
+            _check_checkpoint(files)
+            prepared = held_out_part(prepared, args.finish, args.seed)
         data = prepared.with_heads(
             _heads(args, runtime, checkpoint, prepared, spec.tail_blocks, line),
             sensors.__contains__,
         )
-        _check_enough(data, config.batch)
+        if args.finish is None:
+            _check_enough(data, config.batch)
         trainer = ConnectionTrainer(
             ConnectionModel(spec, checkpoint.config, sizes, sensors, weights, specs),
             TailModel(tail_weights(checkpoint, spec.tail_blocks), device=args.device),
@@ -145,7 +150,8 @@ def run(args: Namespace) -> int:
             earlier = args.start / files.checkpoint.name
             if earlier.is_file():
                 trainer.take_layers(earlier)
-        _train(trainer, files, line)
+        if args.finish is None:
+            _train(trainer, files, line)
         _finish(trainer, files, settings, prepared.known, args, line)
     return 0
 
@@ -254,6 +260,15 @@ def _check_enough(data: TrainingData, batch: int) -> None:
         )
 
 
+def _check_checkpoint(files: RunFolder) -> None:
+    if not files.checkpoint.is_file():
+        raise ConfigError(
+            "there is no checkpoint to finish with",
+            field="--finish",
+            remedy="name the folder of a training with --out, or leave it out",
+        )
+
+
 def _look_with(subsets: Sequence[Sequence[str]]) -> Sequence[str]:
     """The largest set without ground truth, the largest of all where there is none."""
     sensed = [one for one in subsets if "objects" not in one]
@@ -298,13 +313,13 @@ def _finish(
     weights = files.save_weights(trainer.model.weights(), "connection")
     line("looking at held-out questions")
     sets = list(dict.fromkeys(trainer.config.subsets))
-    scores = held_out_scores(
-        trainer.evaluate, trainer.data.held_out, known, sets, args.evaluate_on, args.seed
-    )
+    most = args.evaluate_on if args.finish is None else args.finish
+    scores = held_out_scores(trainer.evaluate, trainer.data.held_out, known, sets, most, args.seed)
     history = trainer.history
     files.save_record(
         {
             "connection": settings["connection"],
+            "step": trainer.step,
             "settings": settings,
             "history": history.__dict__,
             "held_out": scores,

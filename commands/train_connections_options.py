@@ -109,6 +109,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--evaluate-on", **number, default=2000, help="held-out questions of a look (2000)"
     )
+    parser.add_argument(
+        "--finish",
+        **number,
+        help="train no further: look at so many held-out questions with the weights of the "
+        "checkpoint, and write weights and record",
+    )
     parser.add_argument("--model", metavar="NAME|PATH", help="language model (the default one)")
     parser.add_argument("--precision", metavar="fp32|int8|int4", help="of its head (int8)")
 

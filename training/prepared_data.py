@@ -10,7 +10,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,38 @@ class PreparedData:
             {sensor: self.matches[sensor] for sensor in sensors},
             _mirror(self.mirrored, sensors),
         )
+
+
+def held_out_part(data: PreparedData, most: int, seed: int) -> PreparedData:
+    """Some held-out questions and nothing to learn, for looking at finished weights.
+
+    Args:
+        data: of a training.
+        most: questions to keep.
+        seed: of the choice.
+    """
+    known = data.known
+    count = len(known.questions)
+    order = np.random.default_rng([seed, 5]).permutation(count)[:most]
+    chosen: list[int] = np.sort(order).tolist()
+    decisions = np.flatnonzero(np.isin(known.question, chosen))
+    held_out = data.held_out.take(decisions)
+    texts, numbers = np.unique(held_out.text, return_inverse=True)
+    held_out = replace(held_out, text=numbers.astype(np.int32))
+    return replace(
+        data,
+        texts=[data.texts[text] for text in texts],
+        mirrored=np.arange(len(texts), dtype=np.int32),
+        # One sample to learn keeps a trainer content; it is never drawn.
+        train=held_out.take(slice(0, 1)),
+        held_out=held_out,
+        known=HeldOut(
+            [known.questions[place] for place in chosen],
+            np.searchsorted(chosen, known.question[decisions]),
+            [known.conditions[place] for place in chosen],
+            {name: [found[place] for place in chosen] for name, found in known.guesses.items()},
+        ),
+    )
 
 
 def _mirror(texts: NDArray[np.int32], sensors: Sequence[str]) -> Mirror | None:

@@ -112,6 +112,34 @@ def test_connections_learn_and_a_resumed_run_is_the_same(
     assert "other settings: training" in other
 
 
+def test_an_interrupted_run_can_be_ended_where_it_stands(
+    connections: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--out", "cut", "--sensors", "objects", "--steps", "30", "--warmup", "2")
+    assert "--finish: there is no checkpoint" in connections(*options, "--finish", "5").error()
+    step = trainer_module.Trainer._take_step
+
+    def interrupted(self: trainer_module.Trainer) -> tuple[float, float]:
+        if self.step == 3:
+            signal.raise_signal(signal.SIGINT)
+        return step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module.Trainer, "_take_step", interrupted)
+        assert connections(*options).code == 130
+    assert not Path("cut/connection.safetensors").exists()
+    outcome = connections(*options, "--finish", "5")
+    assert outcome.code == 0, outcome.err
+    record = json.loads(Path("cut/connections.json").read_text())
+    assert record["step"] == 4
+    assert record["held_out"]["questions"] == 5
+    cells = record["held_out"]["sensor_sets"][0]["cells"]
+    assert sum(questions for _, _, questions, _ in cells) == 5
+    # The questions are those that a whole run looks at, and the weights have not moved.
+    whole = connections(*options)
+    assert whole.json["steps"] == 30
+
+
 def test_divergence_keeps_the_last_good_weights(
     connections: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
