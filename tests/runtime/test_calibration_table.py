@@ -12,6 +12,9 @@ from tailwire.runtime.calibration_table import (
     read_calibration,
 )
 from tailwire.runtime.errors import PackError
+from tailwire.runtime.pack import load_pack
+
+DRIVING = Path(__file__).parents[2] / "packs" / "driving"
 
 
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -41,3 +44,13 @@ def test_a_broken_one_is_refused_by_name(tmp_path: Path, content: str | None) ->
         path.write_text(content, encoding="utf-8")
     with pytest.raises(PackError, match=r"calibration\.json: .*Remedy"):
         read_calibration(path)
+
+
+def test_the_shipped_pack_knows_its_sensors_and_conditions() -> None:
+    pack = load_pack(DRIVING)
+    assert pack.manifest.calibration is not None
+    table = read_calibration(DRIVING / pack.manifest.calibration)
+    known = {sensor.name for sensor in pack.manifest.sensors}
+    for cell in table.cells:
+        assert set(cell.sensors) <= known
+    assert {cell.condition for cell in table.cells} == {"day", "night", "rain", "fog"}
