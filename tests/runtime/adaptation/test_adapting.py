@@ -247,8 +247,9 @@ def test_a_time_limit_ends_training_with_what_was_learned(adaptable: Adaptable) 
     rt = adaptable().runtime
     request = add_lidar(epochs=1e6, budget=AdaptationBudget(time_s=4.0))
     result = rt.adapt(request, lidar_data()).result(60)
-    # How much is learned in it depends on what else the machine does.
-    assert result.stopped == "time"
+    # As many steps are planned as the time has room for, so the last of them or the clock ends it;
+    # how many they are depends on what else the machine does.
+    assert result.stopped in ("time", "finished")
     assert 0 < result.steps < 1e6
     assert (rt.sensors == SENSORS) == (result.outcome == "swapped")
 
