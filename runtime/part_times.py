@@ -10,10 +10,11 @@ alone, which matters while there are few. A window that long would follow a drif
 it has been replaced, so the last `RECENT` times are gated against the older ones: when
 `RECENT_OUTSIDE` of them lie on the same side of the band where the older ones lie, that is no
 hiccup, and the window starts anew with them. A change by a factor of two is therefore in the median
-after four or five frames; up to three hiccups in a full window, and one in a short one, are not.
-A change within the band (a quarter, or the spread of the part if that is more) is followed at the
-pace of the window. Means, exponential averages and P2 markers (Jain and Chlamtac, 1985) need no
-window, but a mean moves with every hiccup and the other two follow a drift slowly or not at all.
+after four or five frames, unless a part spreads by more than about a fifth; up to three hiccups in
+a full window, and one among few times, are not. A change within the band (a quarter, or the spread
+of the part if that is more) is followed at the pace of the window. Means, exponential averages and
+P2 markers (Jain and Chlamtac, 1985) need no window, but a mean moves with every hiccup and the
+other two follow a drift slowly or not at all.
 
 **Sizes.** A time at size s is taken as line(s) x ratio. The line is fitted by the medians of slopes
 between pairs (Theil, 1950; Sen, 1968), which hiccups do not bend, from the times at start-up and

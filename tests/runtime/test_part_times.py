@@ -104,6 +104,17 @@ def test_a_drift_with_a_hiccup_in_it_is_followed_too(factor: float, hiccup_at: i
         assert known(table).median_ms == pytest.approx(20.0 * factor, rel=0.2)
 
 
+def test_a_part_that_spreads_by_a_fifth_is_still_followed_and_seldom_followed_in_vain() -> None:
+    """What `docs/scheduler.md` says of such parts."""
+    followed = 0
+    for seed in range(150):
+        table = observed([*steady(seed, 40, spread=0.2), *steady(seed + 1000, 5, 40.0, 0.2)])
+        followed += known(table).median_ms > 32.0
+    assert followed >= 0.95 * 150
+    quiet = observed(steady(7, 3000, spread=0.2))
+    assert quiet.snapshot()[PART].changes <= 0.005 * 3000
+
+
 def test_a_core_taken_on_and_off_is_followed_each_time() -> None:
     table = PartTimes()
     for turn in range(12):
