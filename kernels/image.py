@@ -113,6 +113,28 @@ def preprocess_image(
     return _normalize(_fit(Image.fromarray(image), height, width), mean, std)
 
 
+def decode_small(
+    data: bytes, height: int, width: int, *, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
+    """Decode a JPEG or PNG file for a coarse look: no crop, no resize, no search for lost bytes.
+
+    A JPEG is decoded at the smallest DCT scale that still covers the target, a PNG whole.
+
+    Args:
+        data: the bytes of the file.
+        height: rows that are enough.
+        width: columns that are enough.
+        max_pixels: the largest picture to accept, in pixels.
+
+    Returns:
+        uint8 `[H, W, 3]` RGB.
+
+    Raises:
+        ValueError: the bytes are no JPEG or PNG file, are cut, or the picture is too large.
+    """
+    return np.asarray(_decode(data, height, width, max_pixels))
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where a network input lies in the whole picture.

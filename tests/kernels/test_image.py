@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from tailwire.kernels.image import decode_image, placement, preprocess_image
+from tailwire.kernels.image import decode_image, decode_small, placement, preprocess_image
 
 RAW = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -249,3 +249,29 @@ class TestPlacement:
             placement(broken, 8, 8)
         with pytest.raises(ValueError, match=r"\[4, 4\]"):
             placement(np.zeros((4, 4), np.uint8), 8, 8)
+
+
+class TestDecodeSmall:
+    @pytest.mark.parametrize(("asked", "got"), [((45, 80), 8), ((46, 81), 4), ((360, 640), 1)])
+    def test_a_jpeg_comes_at_the_smallest_scale_that_covers(
+        self, asked: tuple[int, int], got: int
+    ) -> None:
+        image = picture(360, 640)
+        small = decode_small(encoded(image, quality=95, subsampling=0), *asked)
+        expected = np.asarray(Image.fromarray(image).reduce(got), np.float32)
+        assert small.dtype == np.uint8
+        assert small.shape == expected.shape
+        assert np.abs(small - expected).mean() < 2
+
+    def test_a_png_comes_whole(self) -> None:
+        image = picture(60, 80)
+        np.testing.assert_array_equal(decode_small(encoded(image, "PNG"), 6, 8), image)
+
+    @pytest.mark.parametrize("data", [b"", b"no picture", JPEGS["baseline"][:300]])
+    def test_what_cannot_be_decoded_is_an_error(self, data: bytes) -> None:
+        with pytest.raises(ValueError, match="decoded"):
+            decode_small(data, 12, 16)
+
+    def test_the_limit_is_the_callers(self) -> None:
+        with pytest.raises(ValueError, match="3071 allowed"):
+            decode_small(JPEGS["baseline"], 12, 16, max_pixels=48 * 64 - 1)
