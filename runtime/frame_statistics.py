@@ -28,6 +28,8 @@ _OWN_BODY_M = 1.0
 # Edges of the grid in which a near point without neighbours counts as scattered.
 _LONELY_CELL_M = 0.5
 _AZIMUTH_BINS = 36
+# Squares of larger numbers would overflow; no sensor sends them.
+_LARGEST = np.float32(1e9)
 # Black and saturated pixels of 8 bits: all three channels are below or above these.
 _BLACK, _SATURATED = 8, 250
 
@@ -65,7 +67,7 @@ class LidarStatistics:
     """Of one cloud.
 
     Attributes:
-        points: in the cloud that are finite; estimated from the sample.
+        points: in the cloud that can be used; estimated from the sample.
         near: share of points 1 to 5 m from the sensor and off the ground.
         lonely: share of points as in `near` that are alone in their half metre, as drops are.
         low_m: 10th percentile of range, metres.
@@ -172,7 +174,7 @@ def lidar_statistics(
 
     Args:
         cloud: float32 `[n, 4+]` of x y z intensity [ring], metres, perhaps without any point.
-            Points that are not finite are left out.
+            Points with a number that is not finite, or beyond 1e9, are left out.
         ego_from_sensor: float64 `[4, 4]`; without it the ground is taken to be 1.8 m below the
             sensor, and the sensor to stand upright.
         sensor: named in errors.
@@ -194,8 +196,8 @@ def lidar_statistics(
     # An odd stride: sensors write their rings in turn, and an even one would miss half of them.
     sample = np.ascontiguousarray(cloud[:: (len(cloud) // SAMPLED_POINTS) | 1, :5])
     digest = zlib.crc32(sample.tobytes(), len(cloud))
-    finite = np.isfinite(sample).all(axis=1)
-    sample = sample[finite]
+    usable = (np.abs(sample) < _LARGEST).all(axis=1)
+    sample = sample[usable]
     if not len(sample):
         return LidarStatistics(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, digest)
     xyz, intensity = sample[:, :3], sample[:, 3]
@@ -209,7 +211,7 @@ def lidar_statistics(
     rings = sample[:, 4] if sample.shape[1] > 4 else np.zeros(len(sample), np.float32)
     empty_rings, empty_directions = _empty(xyz, rings)
     return LidarStatistics(
-        points=round(len(cloud) * float(finite.mean())),
+        points=round(len(cloud) * float(usable.mean())),
         near=float(near.mean()),
         lonely=float(lonely.sum() / len(sample)),
         low_m=low,

@@ -169,10 +169,12 @@ def test_dead_rings_and_directions_are_counted() -> None:
 def test_points_that_are_not_finite_are_left_out() -> None:
     cloud = ring_cloud()
     cloud[::2, 0] = np.nan
+    cloud[0] = 3e38
     seen = lidar_statistics(cloud)
     assert seen.points == pytest.approx(len(cloud) / 2, rel=0.01)
     assert np.isfinite([seen.low_m, seen.high_m, seen.intensity]).all()
-    assert lidar_statistics(np.full((50, 4), np.inf, np.float32)).points == 0
+    for value in (np.inf, -np.inf, np.nan, 3e38):
+        assert lidar_statistics(np.full((50, 4), value, np.float32)).points == 0
 
 
 def test_clouds_of_few_points_and_without_rings() -> None:
