@@ -51,7 +51,9 @@ def fitted_start(
             continue
         width = 1 if name.startswith("gate.") else out
         by_block = name.startswith(("gate.", "key.", "value."))
-        kept[name] = _last_blocks(array, fresh.get(name), width) if by_block else array
+        # A gate of a modality that is not here may become that of one that is.
+        target = fresh.get(name, fresh["gate.summary"] if name.startswith("gate.") else None)
+        kept[name] = _last_blocks(array, target, width) if by_block else array
     found = start_weights(shapes, sizes, seed, kept)
     for name in shapes:
         if name == "gate.summary" or not name.startswith("gate."):
