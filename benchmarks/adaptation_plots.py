@@ -53,6 +53,8 @@ def draw_adaptation(
                 _curve(axes, row, method, methods)
         axes.axhline(blind, color=_GREY, ls="--", lw=1, label="question only")
         axes.set(xscale="log", xlabel="FLOPs of switching", ylabel="held-out accuracy")
+        # Within a decade or two the labels of minor ticks would run into each other.
+        axes.xaxis.set_minor_formatter("")
         axes.set_title(f"{condition}: {change}", fontsize=10)
     lows, highs = zip(*(axes.get_ylim() for axes in (left, middle)), strict=True)
     for axes in (left, middle):
