@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..runtime.adaptation.batches import last_filled, padded_rows
 from ..runtime.adaptation.samples import HeadTexts, Samples, TrainingData
 from ..runtime.errors import ConfigError
 from ..simulation.questions.baselines import MAJORITY_PER_TEMPLATE
@@ -21,8 +22,6 @@ from ..training.prepared_data import PreparedData
 
 #: A condition with fewer held-out questions says nothing.
 LEAST_HELD_OUT = 20
-#: Batches whose samples are sorted by size, so that little is padded.
-_SORTED_BATCHES = 40
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ class DeviceData:
         self._tokens = {sensor: self.here(rows) for sensor, rows in tokens.items()}
         filled = {sensor: np.any(rows != 0, axis=-1) for sensor, rows in tokens.items()}
         self._filled = {sensor: there.sum(1) for sensor, there in filled.items()}
-        self._stops = {sensor: _last(there) for sensor, there in filled.items()}
+        self._stops = {sensor: last_filled(there) for sensor, there in filled.items()}
         lengths = np.array([len(text) for text in prepared.texts], np.int64)
         self.text_lengths = lengths
         self.text_offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -204,9 +203,8 @@ class DeviceData:
             and lengths `[n]`.
         """
         first, count = self.here(self.text_offsets[texts]), self.here(self.text_lengths[texts])
-        place = torch.arange(int(self.text_lengths[texts].max()), device=self.device)
-        rows = first[:, None] + torch.minimum(place, count[:, None] - 1)
-        return rows, place < count[:, None], count
+        rows, there = padded_rows(first, count, int(self.text_lengths[texts].max()))
+        return rows, there, count
 
     def ids(self, texts: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
         """Token ids padded on the right, int64 `[n, longest]`, and lengths."""
@@ -220,42 +218,3 @@ class DeviceData:
     def wanted(self, samples: Samples) -> Tensor:
         """Columns of the right tokens, int64 `[n]`."""
         return self.here(self._columns[samples.allowed, samples.target])
-
-
-class BatchOrder:
-    """Batches of samples of similar size, the same for every method of one seed."""
-
-    def __init__(self, size: NDArray[np.int64], batch: int, seed: int) -> None:
-        """Nothing is drawn yet.
-
-        Args:
-            size: rows of each sample.
-            batch: samples of a step, at most as many as there are.
-            seed: of the order.
-        """
-        self._size, self._batch, self._seed = size, batch, seed
-        self.steps_per_epoch = len(size) // batch
-        self._held: tuple[int, list[NDArray[np.int64]]] | None = None
-
-    def __call__(self, step: int) -> NDArray[np.int64]:
-        """Samples of a step."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        if self._held is None or self._held[0] != epoch:
-            self._held = (epoch, self._batches(epoch))
-        return self._held[1][place]
-
-    def _batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        rng = np.random.default_rng([self._seed, epoch])
-        order, window = rng.permutation(len(self._size)), self._batch * _SORTED_BATCHES
-        found: list[NDArray[np.int64]] = []
-        for start in range(0, len(order), window):
-            part = order[start : start + window]
-            part = part[np.argsort(self._size[part], kind="stable")]
-            found += [part[at : at + self._batch] for at in range(0, len(part), self._batch)]
-        whole = [one for one in found if len(one) == self._batch]
-        return [whole[int(at)] for at in rng.permutation(len(whole))]
-
-
-def _last(there: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """One behind the last row that holds anything, by moment."""
-    return np.where(there, np.arange(1, there.shape[1] + 1), 0).max(axis=1)

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from ..runtime.adaptation.batch_order import BatchOrder
 from ..runtime.adaptation.meters import MEMORY_METHOD, MemoryWatch
 from ..runtime.adaptation.samples import Samples
-from .adaptation_data import BatchOrder, DeviceData, Exam
+from .adaptation_data import DeviceData, Exam
 from .adaptation_learners import Learner
 
 CUDA_MEMORY_METHOD = (
@@ -124,7 +125,7 @@ def learn(
     """
     optimizer = _optimizer(learner)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    order = BatchOrder(_sizes(data, samples, sensors), settings.batch, settings.seed)
+    order = BatchOrder(_sizes(data, samples, sensors), settings.batch, (settings.seed,))
     looks = sorted({max(1, round(share * settings.steps)) for share in LOOKS})
     before = examine(learner, data, exam, sensors, settings.exam_batch)
     flops = head_flops = 0
@@ -195,7 +196,7 @@ def step_seconds(
     """
     optimizer = _optimizer(learner)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    order = BatchOrder(_sizes(data, samples, sensors), settings.batch, settings.seed)
+    order = BatchOrder(_sizes(data, samples, sensors), settings.batch, (settings.seed,))
     _set_rates(optimizer, 0, settings.steps)
     times: list[float] = []
     for step in range(3 + settings.steps):

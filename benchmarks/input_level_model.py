@@ -259,11 +259,7 @@ class InputLevelModel(TailModel):
             query, key, value, attn_mask=mask, is_causal=only is None
         )
         attended = mixed.transpose(1, 2).flatten(2)
-        x = x + functional.linear(attended, self._parameter("output", index)).float()
-        normed = self._norm(x, f"ffn_norm{index}").to(self.dtype)
-        gate, up = functional.linear(normed, self._parameter("ffn_in", index)).chunk(2, -1)
-        inner = functional.silu(gate) * up
-        return x + functional.linear(inner, self._parameter("ffn_out", index)).float()
+        return self._behind_attention(x, attended, index)
 
     def _parameter(self, name: str, index: int) -> Tensor:
         # Trained weights are float32 and rounded for each product.

@@ -6,10 +6,9 @@ import contextlib
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from ..runtime.errors import ConfigError, SensorError
+from ..runtime.errors import ConfigError
 from .arguments import comma_list
 from .bench_adaptation_options import add_adaptation, chosen_settings
 from .progress import ProgressLine
@@ -217,6 +216,7 @@ def _prepared(
     """What was prepared, or prepared now from drives and encoders."""
     from ..training.prepared_data import read_prepared
     from . import train_connections
+    from .train_connections_options import check_language_model
 
     if (arguments.dataroot is None) == (arguments.prepared is None):
         raise ConfigError(
@@ -240,27 +240,15 @@ def _prepared(
         file = arguments.out / "prepared.npz"
     line("reading what was prepared")
     prepared = read_prepared(file)
-    if prepared.origin["language_model"] != model:
-        raise ConfigError(
-            f"the data were prepared for {prepared.origin['language_model']}, not {model}",
-            field="--model",
-            remedy="name that language model, or prepare the data again",
-        )
+    check_language_model(prepared.origin, model)
     return prepared
 
 
 def _chosen(text: str, prepared: PreparedData, option: str) -> list[str]:
     """Sensors that fit names and patterns, in the data's order."""
-    known = list(prepared.origin["sensors"])
-    patterns = comma_list(text, option)
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in known):
-            raise SensorError(
-                f"there is no sensor '{pattern}'",
-                field=option,
-                remedy=f"use some of {', '.join(known)}, or a pattern such as cam_*",
-            )
-    return [name for name in known if any(fnmatchcase(name, one) for one in patterns)]
+    from .train_connections_options import fitting_sensors
+
+    return list(fitting_sensors(comma_list(text, option), list(prepared.origin["sensors"]), option))
 
 
 def _machine(arguments: Namespace) -> dict[str, Any]:

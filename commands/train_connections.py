@@ -25,6 +25,7 @@ from .train_common import (
 from .train_connections_options import (
     add_arguments,
     check_device,
+    check_prepared,
     check_source,
     checked,
     chosen_sensors,
@@ -107,11 +108,11 @@ def run(args: Namespace) -> int:
         sizes = {name: (one.tokens, one.width) for name, one in specs.items()}
         weights = first_weights(spec, config, checkpoint.config, sizes, sensors, start)
         if args.prepared is None:
-            prepared = _prepare(args, conditions, sensors, specs, runtime, line)
+            prepared = _prepare(args, conditions, sensors, specs, runtime.model, checkpoint, line)
         else:
             line("reading what was prepared")
             prepared = read_prepared(args.prepared)
-            check_source(args, prepared.origin, sensors, runtime.model)
+            check_prepared(args, prepared.origin, sensors, runtime.model)
         if args.prepare_only:
             path = args.out / "prepared.npz"
             write_prepared(path, prepared)
@@ -161,11 +162,12 @@ def _prepare(
     conditions: Sequence[str],
     sensors: Mapping[str, str],
     specs: Mapping[str, EncoderSpec],
-    runtime: RuntimeConfig,
+    language_model: str,
+    checkpoint: Checkpoint,
     line: ProgressLine,
 ) -> PreparedData:
     """Read drives and questions, and encode all keyframes."""
-    from ..assembly import load_language_model, load_trained_encoders
+    from ..assembly import load_trained_encoders
     from ..training.connection_data import prepared_data, read_drive_questions
     from ..training.moments import identity_of, moments_of
     from ..training.pack_writer import PROMPT
@@ -178,7 +180,7 @@ def _prepare(
     )
     origin = {
         "sensors": dict(sensors),
-        "language_model": runtime.model,
+        "language_model": language_model,
         "conditions": sorted({moment.condition for moment in moments}),
         "keyframes": len(moments),
         "scenes": len({(id(moment.data), moment.scene) for moment in moments}),
@@ -187,13 +189,6 @@ def _prepare(
         "encoders": sha256(identity),
         "mirrored": args.mirror,
     }
-    model = load_language_model(
-        runtime.model,
-        runtime.precision,
-        threads=args.threads,
-        depths=(args.tail,),
-        progress=line,
-    )
     try:
         return prepared_data(
             moments,
@@ -201,7 +196,7 @@ def _prepare(
             sensors,
             encoders,
             identity,
-            model,
+            checkpoint,
             PROMPT,
             cache_folder(args),
             origin,
@@ -209,7 +204,6 @@ def _prepare(
             lambda what, done, count: line(f"{what}: {done} of {count}"),
         )
     finally:
-        model.close()
         for encoder in encoders.values():
             encoder.close()
 

@@ -119,13 +119,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--precision", metavar="fp32|int8|int4", help="of its head (int8)")
 
 
-def check_source(
-    args: Namespace,
-    origin: Mapping[str, Any] | None = None,
-    sensors: Mapping[str, str] | None = None,
-    model: str = "",
-) -> None:
-    """Refuse too many or too few sources of data, and prepared data that do not fit.
+def check_source(args: Namespace) -> None:
+    """Refuse too many or too few sources of data.
 
     Raises:
         ConfigError: naming the option.
@@ -146,8 +141,17 @@ def check_source(
             field="--conditions",
             remedy="give it where the data are prepared",
         )
-    if origin is None or sensors is None:
-        return
+
+
+def check_prepared(
+    args: Namespace, origin: Mapping[str, Any], sensors: Mapping[str, str], model: str
+) -> None:
+    """Refuse prepared data that do not fit.
+
+    Raises:
+        SensorError: a sensor is not in them, or went through another encoder.
+        ConfigError: they lack mirrored questions, or are of another language model.
+    """
     for sensor, encoder in sensors.items():
         if origin["sensors"].get(sensor) != encoder:
             raise SensorError(
@@ -161,6 +165,15 @@ def check_source(
             field="--mirror",
             remedy="prepare them again with --mirror, or leave it out",
         )
+    check_language_model(origin, model)
+
+
+def check_language_model(origin: Mapping[str, Any], model: str) -> None:
+    """Refuse data that were prepared for another language model.
+
+    Raises:
+        ConfigError: they were.
+    """
     if origin["language_model"] != model:
         raise ConfigError(
             f"the data were prepared for {origin['language_model']}, not {model}",
@@ -191,28 +204,30 @@ def chosen_sensors(
     args: Namespace, known: Mapping[str, str]
 ) -> tuple[dict[str, str], tuple[tuple[str, ...], ...]]:
     """Encoder by sensor, in the pack's order, and the sets of sensors, one per time drawn."""
-    chosen = _fitting(comma_list(args.sensors, "--sensors"), list(known), "--sensors")
+    chosen = fitting_sensors(comma_list(args.sensors, "--sensors"), list(known), "--sensors")
     sensors = {name: known[name] for name in known if name in chosen}
     if args.subsets is None:
-        wanted = [
-            tuple(name for name in one if name in sensors)
-            for one in (
-                _fitting(text.split(","), list(known), "--subsets") for text in _SUBSETS.split(";")
-            )
-        ]
+        listed = list(known)
+        sets = (fitting_sensors(t.split(","), listed, "--subsets") for t in _SUBSETS.split(";"))
+        wanted = [tuple(name for name in one if name in sensors) for one in sets]
         return sensors, tuple(dict.fromkeys(one for one in wanted if one))
     subsets: list[tuple[str, ...]] = []
     for text in args.subsets.split(";"):
         times = re.match(r"\s*(\d{1,3}):", text)
         patterns = comma_list(text[times.end() :] if times else text, "--subsets")
-        found = _fitting(patterns, list(sensors), "--subsets")
+        found = fitting_sensors(patterns, list(sensors), "--subsets")
         subsets += [found] * (int(times[1]) if times else 1)
     if not subsets:
         raise ConfigError("no set counts", field="--subsets", remedy="give counts above 0")
     return sensors, tuple(subsets)
 
 
-def _fitting(patterns: Sequence[str], known: Sequence[str], option: str) -> tuple[str, ...]:
+def fitting_sensors(patterns: Sequence[str], known: Sequence[str], option: str) -> tuple[str, ...]:
+    """Sensors that fit names and patterns, in the order of the known ones.
+
+    Raises:
+        SensorError: one fits none.
+    """
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in known):
             raise SensorError(

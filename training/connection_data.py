@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
+from ..export.checkpoint import Checkpoint
 from ..runtime.encoders import Encoder
 from ..runtime.errors import ConfigError, DataError
-from ..runtime.language_model import LanguageModel
 from ..runtime.pack import PromptSpec
 from ..simulation.annotated_objects import OBJECTS, annotated_objects
 from ..simulation.questions.baselines import Baselines
@@ -50,7 +51,7 @@ def prepared_data(
     sensors: Mapping[str, str],
     encoders: Mapping[str, Encoder],
     encoders_identity: str,
-    model: LanguageModel,
+    checkpoint: Checkpoint,
     prompt: PromptSpec,
     cache: Path,
     origin: Mapping[str, Any],
@@ -65,7 +66,7 @@ def prepared_data(
         sensors: encoder name by sensor, in the pack's order.
         encoders: by name, as they will run.
         encoders_identity: of their weights.
-        model: gives the tokenizer.
+        checkpoint: of the language model, for its tokenizer.
         prompt: around a question.
         cache: folder.
         origin: see `PreparedData`.
@@ -94,7 +95,15 @@ def prepared_data(
         progress("questions", next(told), len(known))
         return traces(item)
 
-    questions = question_samples(known, rows, model, prompt, traces=trace, mirror=mirror)
+    questions = question_samples(
+        known,
+        rows,
+        Tokenizer.from_str(checkpoint.tokenizer_json()),
+        checkpoint.config.eos_token_ids,
+        prompt,
+        traces=trace,
+        mirror=mirror,
+    )
     return PreparedData(
         tokens,
         _matches(moments, tokens),

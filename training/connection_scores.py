@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..runtime.adaptation.samples import Samples
 from ..simulation.questions.baselines import MAJORITY_PER_TEMPLATE
-from .prepared_data import HeldOut
+from .prepared_data import HeldOut, chosen_questions
 
 #: Tells for decisions and sensors which are right, as `Trainer.evaluate`.
 Evaluate = Callable[[Samples, Sequence[str]], NDArray[np.bool_]]
@@ -40,8 +40,7 @@ def held_out_scores(
         `majority` (per template) and `sensor_sets`, each a row of `accuracy`, `by_type` and
         `by_condition`, and `cells`: `[type, condition, questions, right]` each.
     """
-    order = np.random.default_rng([seed, 5]).permutation(len(known.questions))[:most]
-    chosen: list[int] = np.sort(order).tolist()
+    chosen = chosen_questions(len(known.questions), most, seed)
     place = np.full(len(known.questions), -1, np.int64)
     place[chosen] = np.arange(len(chosen))
     decisions = np.flatnonzero(place[known.question] >= 0)

@@ -96,6 +96,11 @@ class PreparedData:
         )
 
 
+def chosen_questions(count: int, most: int, seed: int) -> list[int]:
+    """Which held-out questions are looked at: rows in their order, at most `most` of `count`."""
+    return np.sort(np.random.default_rng([seed, 5]).permutation(count)[:most]).tolist()
+
+
 def held_out_part(data: PreparedData, most: int, seed: int) -> PreparedData:
     """Some held-out questions and nothing to learn, for looking at finished weights.
 
@@ -105,9 +110,7 @@ def held_out_part(data: PreparedData, most: int, seed: int) -> PreparedData:
         seed: of the choice.
     """
     known = data.known
-    count = len(known.questions)
-    order = np.random.default_rng([seed, 5]).permutation(count)[:most]
-    chosen: list[int] = np.sort(order).tolist()
+    chosen = chosen_questions(len(known.questions), most, seed)
     decisions = np.flatnonzero(np.isin(known.question, chosen))
     held_out = data.held_out.take(decisions)
     texts, numbers = np.unique(held_out.text, return_inverse=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from ..runtime.adaptation.samples import ROLES, ROW_BYTES, Choice, Samples, choices_of
-from ..runtime.language_model import LanguageModel
 from ..runtime.pack import PromptSpec
 from ..runtime.questions import NUSCENES_QA_ANSWERS, AnswerTrie
 from ..simulation.questions.items import QaItem
@@ -47,7 +47,8 @@ class QuestionSamples:
 def question_samples(
     items: Sequence[QaItem],
     moments: Mapping[str, int],
-    model: LanguageModel,
+    tokenizer: Tokenizer,
+    ends: Sequence[int],
     prompt: PromptSpec,
     answers: Sequence[str] = NUSCENES_QA_ANSWERS,
     traces: Callable[[QaItem], Trace | None] | None = None,
@@ -58,7 +59,8 @@ def question_samples(
     Args:
         items: questions with their answers.
         moments: row of the sensors' tokens by sample token; other questions are left out.
-        model: gives the tokenizer.
+        tokenizer: of the language model.
+        ends: its tokens that end a text.
         prompt: around a question.
         answers: the allowed ones.
         traces: which objects a question is about, None where nobody knows.
@@ -67,8 +69,6 @@ def question_samples(
     Raises:
         ConfigError: a right answer is not among the allowed ones.
     """
-    tokenizer = model.tokenizer
-    ends = model.config.eos_token_ids
 
     def spell(answer: str) -> Sequence[int]:
         return tokenizer.encode(prompt.answer_prefix + answer, add_special_tokens=False).ids

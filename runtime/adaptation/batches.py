@@ -55,11 +55,8 @@ class Batches:
         source = self._entering if entering and self._entering is not None else self._states
         starts = self._offsets[texts]
         lengths = self._offsets[np.asarray(texts) + 1] - starts
-        longest = int(lengths.max())
-        first, count = self._here(starts), self._here(lengths)
-        place = torch.arange(longest, device=self.device)
-        there = place < count[:, None]
-        rows = first[:, None] + torch.minimum(place, count[:, None] - 1)
+        count = self._here(lengths)
+        rows, there = padded_rows(self._here(starts), count, int(lengths.max()))
         return source[rows].float() * there[..., None], count
 
     def tokens(
@@ -124,11 +121,29 @@ class Batches:
         return torch.from_numpy(np.asarray(array)).to(self.device)
 
 
+def padded_rows(first: Tensor, count: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+    """Where parts lie in an array of all of them, padded to the longest.
+
+    Args:
+        first: int64 `[n]`, row at which each begins.
+        count: int64 `[n]`, rows of each.
+        longest: of these.
+
+    Returns:
+        Rows int64 `[n, longest]` (the last one again beyond the end), and whether they are there.
+    """
+    place = torch.arange(longest, device=first.device)
+    return first[:, None] + torch.minimum(place, count[:, None] - 1), place < count[:, None]
+
+
+def last_filled(filled: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """One behind the last row of each moment that holds anything, of `[moments, rows]`."""
+    return np.where(filled, np.arange(1, filled.shape[1] + 1), 0).max(axis=1)
+
+
 def _stops(tokens: NDArray[np.floating]) -> NDArray[np.int64]:
     # Moment by moment: the whole may be larger than memory.
-    filled = np.stack([moment.any(axis=-1) for moment in tokens])
-    rows = np.arange(1, filled.shape[1] + 1)
-    return np.where(filled, rows, 0).max(axis=1)
+    return last_filled(np.stack([moment.any(axis=-1) for moment in tokens]))
 
 
 def _bits(packed: Tensor) -> Tensor:

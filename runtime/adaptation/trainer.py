@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import ConfigError
+from .batch_order import BatchOrder
 from .batches import Batches
 from .connection_model import ConnectionModel, SensorTokens
 from .readout import READOUT, token_scores, write_readout
@@ -32,8 +33,6 @@ _ROW_BALANCE = 3.0
 _ROWS_PER_QUESTION = 8.0
 #: Texts whose mean query the readout answers to.
 _TEXTS_OF_QUERIES = 256
-#: Batches whose samples are sorted by size, so that little is padded.
-_SORTED_BATCHES = 40
 
 
 class Trainer:
@@ -94,8 +93,7 @@ class Trainer:
         self._train_weights(config.trained)
         self.history = History()
         self.step = 0
-        self._held_order: tuple[int, NDArray[np.int64]] | None = None
-        self._size: NDArray[np.int64] | None = None
+        self._order: BatchOrder | None = None
         self.best: tuple[float, dict[str, NDArray[np.float32]]] | None = None
         if checkpoint is not None and checkpoint.is_file():
             self._resume(checkpoint)
@@ -255,37 +253,13 @@ class Trainer:
         return value, correct / len(samples)
 
     def _draw(self) -> Samples:
-        """A batch: passes through the data, each in an order of its own."""
-        per_epoch = max(1, len(self.data.train) // self.config.batch)
-        epoch, place = divmod(self.step, per_epoch)
-        batch = self.config.batch
-        return self.data.train.take(self._order(epoch)[place * batch : (place + 1) * batch])
-
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        """Samples of similar size beside each other within a batch, batches in any order."""
-        if self._held_order is None or self._held_order[0] != epoch:
-            rng = np.random.default_rng([self.config.seed, 1_000_003, epoch])
-            order = rng.permutation(len(self.data.train))
-            batch = self.config.batch
-            window = batch * _SORTED_BATCHES
-            size = self._sizes()
-            batches = []
-            for start in range(0, len(order), window):
-                part = order[start : start + window]
-                part = part[np.argsort(size[part], kind="stable")]
-                batches += [part[at : at + batch] for at in range(0, len(part), batch)]
-            whole = [one for one in batches if len(one) == batch] or batches
-            shuffled = [whole[int(at)] for at in rng.permutation(len(whole))]
-            self._held_order = (epoch, np.concatenate(shuffled))
-        return self._held_order[1]
-
-    def _sizes(self) -> NDArray[np.int64]:
-        """Rows of each sample: tokens of all sensors, and of the text."""
-        if self._size is None:
-            train = self.data.train
+        """The batch of this step."""
+        train = self.data.train
+        if self._order is None:
             lengths = np.diff(self.data.heads.offsets)
-            self._size = self._batches.rows(train.moment) + lengths[train.text]
-        return self._size
+            size = self._batches.rows(train.moment) + lengths[train.text]
+            self._order = BatchOrder(size, self.config.batch, (self.config.seed, 1_000_003))
+        return train.take(self._order(self.step))
 
     def _sensors(self, rng: np.random.Generator) -> list[str]:
         subsets = self.config.subsets

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tailwire.export.checkpoint import open_checkpoint
+from tailwire.runtime.adaptation.batch_order import BatchOrder
 from tailwire.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ pytest.importorskip("torch", reason="what is trained is in torch")
 import torch
 
 from tailwire.benchmarks.adaptation import AdaptationBench
-from tailwire.benchmarks.adaptation_data import BatchOrder, BenchData, DeviceData
+from tailwire.benchmarks.adaptation_data import BenchData, DeviceData
 from tailwire.benchmarks.adaptation_figures import figures, flops_to_reach
 from tailwire.benchmarks.adaptation_plan import BenchSettings
 from tailwire.benchmarks.adaptation_plots import draw_adaptation
@@ -208,7 +209,7 @@ def test_what_does_not_fit_is_refused(
 
 def test_batches_hold_every_sample_once() -> None:
     size = np.random.default_rng(0).integers(1, 50, 103)
-    order = BatchOrder(size, 10, seed=1)
+    order = BatchOrder(size, 10, seed=(1,))
     seen = np.concatenate([order(step) for step in range(order.steps_per_epoch)])
     assert len(seen) == len(set(seen.tolist())) == 100
     assert not np.array_equal(order(10), order(0)), "the next pass has another order"
