@@ -18,7 +18,7 @@ from tailwire.assembly import load_language_model
 from tailwire.export.range_encoder import TOKEN_WIDTH, TOKENS, random_weights
 from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from tailwire.runtime.config import RuntimeConfig
-from tailwire.runtime.connections import ConnectionSpec, weight_shapes
+from tailwire.runtime.connections import ConnectionSpec
 from tailwire.runtime.encoders import EncoderSpec, LidarInput
 from tailwire.runtime.errors import (
     ConfigError,
@@ -28,11 +28,11 @@ from tailwire.runtime.errors import (
     SensorError,
     TailwireError,
 )
-from tailwire.runtime.files import sha256_of
 from tailwire.runtime.frames import SensorFrame
 from tailwire.runtime.model_registry import ModelRegistry
-from tailwire.runtime.pack import BaseModelSpec, FileSpec, PackManifest, PromptSpec, SensorSpec
 from tailwire.runtime.plans import Budget
+
+from .packs import write_small_pack
 
 if TYPE_CHECKING:
     from .built_models import TinyModels
@@ -61,28 +61,9 @@ def write_pack(tiny: TinyModels, folder: Path, **connection: Any) -> Path:
     config = tiny.model("llama").config
     sizes: dict[str, Any] = {"kind": "plain", "tail_blocks": 3, "hidden": 8, "width": 8}
     spec = ConnectionSpec(**{**sizes, "layers": 1, "heads": 2, **connection})
-    shapes = weight_shapes(spec, config, {"lidar": (TOKENS, TOKEN_WIDTH)}, {"lidar_top": "lidar"})
-    rng = np.random.default_rng(0)
-    weights = {name: rng.normal(0, 0.3, s).astype(np.float32) for name, s in shapes.items()}
-    save_file(weights, folder / spec.file)
     save_file(random_weights(0), folder / LIDAR.file)
-    manifest = PackManifest(
-        format=1,
-        name="one-lidar",
-        version="1",
-        description="for tests",
-        trained=True,
-        licences=("Apache-2.0",),
-        base_model=BaseModelSpec.of("tiny", config),
-        prompt=PromptSpec(template="{question} Answer:", answer_prefix=" "),
-        sensors=(SensorSpec(name="lidar_top", encoder="lidar"),),
-        encoders={"lidar": LIDAR},
-        connection=spec,
-        tail_blocks=2,
-        files={name: FileSpec(sha256=sha256_of(folder / name)) for name in (LIDAR.file, spec.file)},
-    )
-    write_manifest(folder, manifest.model_dump(mode="json"))
-    return folder
+    encoders, sensors = {"lidar": LIDAR}, {"lidar_top": "lidar"}
+    return write_small_pack(folder, config, spec, encoders, sensors, name="one-lidar")
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

@@ -21,8 +21,8 @@ from tailwire.runtime.encoders import BevInput, CameraInput, EncoderSpec
 from tailwire.runtime.errors import ModelError, PackError
 from tailwire.runtime.files import sha256_of
 from tailwire.runtime.frames import SensorFrame, SensorGeometry
-from tailwire.runtime.pack import BaseModelSpec, FileSpec, PackManifest, PromptSpec, SensorSpec
 
+from .packs import write_small_pack
 from .torch_efficientnet import random_efficientnet
 
 if TYPE_CHECKING:
@@ -87,27 +87,11 @@ def config(tiny: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     sensors = {"cam_front": "camera", "lidar_top": "lidar"}
     sizes = {name: (one.tokens, one.width) for name, one in encoders.items()}
     shapes = connections.weight_shapes(spec, model, sizes, sensors)
-    save_file({n: np.zeros(s, np.float32) for n, s in shapes.items()}, folder / spec.file)
+    weights = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     save_file(head("camera_detector", np.float16), folder / CAMERA.file)
     save_file(head("bev_detector", np.float32), folder / LIDAR.file)
     torch.save(random_efficientnet(0).state_dict(), folder / "backbone.pth")
-    names = (*CAMERA.files, *LIDAR.files, spec.file)
-    manifest = PackManifest(
-        format=1,
-        name="detectors",
-        version="1",
-        description="for tests",
-        trained=True,
-        licences=("Apache-2.0",),
-        base_model=BaseModelSpec.of("tiny", model),
-        prompt=PromptSpec(template="{question} Answer:", answer_prefix=" "),
-        sensors=tuple(SensorSpec(name=n, encoder=e) for n, e in sensors.items()),
-        encoders=encoders,
-        connection=spec,
-        tail_blocks=2,
-        files={name: FileSpec(sha256=sha256_of(folder / name)) for name in names},
-    )
-    write(folder, manifest.model_dump(mode="json"))
+    write_small_pack(folder, model, spec, encoders, sensors, name="detectors", weights=weights)
     return RuntimeConfig(
         model=str(tiny.folder("llama")), precision="fp32", pack=str(folder), threads=1
     )

@@ -9,22 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pytest
-import yaml
-from safetensors.numpy import save_file
 
 from tailwire.cli import main
 from tailwire.kernels.object_tokens import TOKEN_WIDTH
-from tailwire.runtime.connections import ConnectionSpec, weight_shapes
+from tailwire.runtime.connections import ConnectionSpec
 from tailwire.runtime.encoders import EncoderSpec, ObjectsInput
 from tailwire.runtime.errors import TailwireError
-from tailwire.runtime.files import cache_dir, sha256_of
+from tailwire.runtime.files import cache_dir
 from tailwire.runtime.model_registry import ModelRegistry
-from tailwire.runtime.pack import BaseModelSpec, FileSpec, PackManifest, PromptSpec, SensorSpec
 from tailwire.simulation.sketch_drive import make_sketch_drive
 
 from ..built_models import TinyModels
+from ..packs import write_small_pack
 
 OBJECTS = EncoderSpec(
     modality="objects",
@@ -145,28 +142,8 @@ def objects_pack(tiny: TinyModels, tmp_path: Path) -> Path:
     folder.mkdir()
     config = tiny.model("llama").config
     spec = ConnectionSpec(kind="plain", tail_blocks=3, hidden=8, width=8, layers=1, heads=2)
-    sensors = {"objects": "objects"}
-    shapes = weight_shapes(spec, config, {"objects": (OBJECTS.tokens, TOKEN_WIDTH)}, sensors)
-    rng = np.random.default_rng(0)
-    weights = {name: rng.normal(0, 0.3, s).astype(np.float32) for name, s in shapes.items()}
-    save_file(weights, folder / spec.file)
-    manifest = PackManifest(
-        format=1,
-        name="objects-only",
-        version="1",
-        description="for tests",
-        trained=True,
-        licences=("Apache-2.0",),
-        base_model=BaseModelSpec.of("tiny", config),
-        prompt=PromptSpec(template="{question} Answer:", answer_prefix=" "),
-        sensors=(SensorSpec(name="objects", encoder="objects"),),
-        encoders={"objects": OBJECTS},
-        connection=spec,
-        tail_blocks=2,
-        files={spec.file: FileSpec(sha256=sha256_of(folder / spec.file))},
-    )
-    (folder / "pack.yaml").write_text(yaml.safe_dump(manifest.model_dump(mode="json")))
-    return folder
+    encoders, sensors = {"objects": OBJECTS}, {"objects": "objects"}
+    return write_small_pack(folder, config, spec, encoders, sensors, name="objects-only")
 
 
 def camera_file(drive: Path, channel: str) -> Path:

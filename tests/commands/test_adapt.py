@@ -17,20 +17,15 @@ from tailwire.commands import adapt_report
 from tailwire.commands.adapt_sensors import wanted_change
 from tailwire.export.range_encoder import TOKEN_WIDTH, TOKENS, random_weights
 from tailwire.runtime.adaptation.outcome import AdaptationProgress
-from tailwire.runtime.connections import ConnectionSpec, weight_shapes
+from tailwire.runtime.connections import ConnectionSpec
 from tailwire.runtime.encoders import EncoderSpec, LidarInput
 from tailwire.runtime.errors import ConfigError, SensorError
-from tailwire.runtime.files import sha256_of
 from tailwire.runtime.pack import (
-    BaseModelSpec,
-    FileSpec,
-    PackManifest,
-    PromptSpec,
-    SensorSpec,
     load_pack,
 )
 from tailwire.training.pack_writer import encoder_specs
 
+from ..packs import write_small_pack
 from ..quick_drives import quick_drive
 from .conftest import Run
 
@@ -66,31 +61,8 @@ def pack(tiny: TinyModels, tmp_path: Path) -> Path:
     encoders = {"lidar": lidar, "objects": encoder_specs()["objects"]}
     sensors = {"lidar_top": "lidar", "lidar_roof": "lidar", "objects": "objects"}
     spec = ConnectionSpec(kind="conditioned", tail_blocks=2, width=16, layers=1, heads=2)
-    sizes = {name: (one.tokens, one.width) for name, one in encoders.items()}
-    rng = np.random.default_rng(0)
-    weights = {
-        name: rng.normal(0, 0.3, shape).astype(np.float32)
-        for name, shape in weight_shapes(spec, config, sizes, sensors).items()
-    }
-    save_file(weights, folder / spec.file)
     save_file(random_weights(0), folder / lidar.file)
-    manifest = PackManifest(
-        format=1,
-        name="tiny",
-        version="1",
-        description="for tests",
-        trained=False,
-        licences=("Apache-2.0",),
-        base_model=BaseModelSpec.of("tiny", config),
-        prompt=PromptSpec(template="{question} Answer:", answer_prefix=" "),
-        sensors=tuple(SensorSpec(name=name, encoder=one) for name, one in sensors.items()),
-        encoders=encoders,
-        connection=spec,
-        tail_blocks=2,
-        files={name: FileSpec(sha256=sha256_of(folder / name)) for name in (lidar.file, spec.file)},
-    )
-    (folder / "pack.yaml").write_text(yaml.safe_dump(manifest.model_dump(mode="json")))
-    return folder
+    return write_small_pack(folder, config, spec, encoders, sensors, trained=False)
 
 
 @pytest.fixture
