@@ -1,6 +1,8 @@
 """The results folder of a run: the configuration that was used, and answers as JSON lines.
 
-Whatever ends a run, what was written before stays whole: each step is one write of whole lines.
+Whatever ends a run, what was written before stays whole. Each step is one write of whole lines;
+only a kill or a power cut in the middle of it leaves a last line without its end, which says that
+it is not whole.
 """
 
 from __future__ import annotations
