@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .answering import Reply
 from .cost import ConnectionCost, LanguageModelCost
 from .passes import split_passes
-from .scheduler import SensorAction
+from .plans import SensorAction
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,25 @@ class EncoderCost:
     flops: int
     tokens: int
     width: int
+
+
+@dataclass(frozen=True)
+class LookFlops:
+    """FLOPs of the stages of one frame.
+
+    Attributes:
+        encode: of the encoders that run.
+        connect: of the connection, with what it prepares of new tokens.
+        tail: of the tail with its LoRA, up to the questions' last tokens.
+    """
+
+    encode: int
+    connect: int
+    tail: int
+
+    @property
+    def total(self) -> int:
+        return self.encode + self.connect + self.tail
 
 
 @dataclass(frozen=True)
@@ -57,21 +76,50 @@ class FrameCost:
             lengths: tokens of each question.
             tail_blocks: last blocks, which have the LoRA.
         """
-        total = 0
+        return self.stages(actions, connected, boundary, lengths, tail_blocks).total
+
+    def stages(
+        self,
+        actions: Mapping[str, SensorAction],
+        connected: Container[str],
+        boundary: int,
+        lengths: Sequence[int],
+        tail_blocks: int,
+    ) -> LookFlops:
+        """As `look`, stage by stage."""
+        encode = prepare = 0
         for sensor, action in actions.items():
-            encoder = self.encoders[sensor]
             if action == "run":
-                total += encoder.flops
+                encode += self.encoders[sensor].flops
             if action == "run" or sensor not in connected:
-                total += self.connection.prepare(encoder.tokens, encoder.width)
-        tokens = self._tokens(actions)
+                prepare += self.prepare(sensor)
+        connect, tail = self.answering(self._tokens(actions), boundary, lengths, tail_blocks)
+        return LookFlops(encode, prepare + connect, tail)
+
+    def prepare(self, sensor: str) -> int:
+        """What the connection makes of a sensor's new tokens, whatever is asked."""
+        encoder = self.encoders[sensor]
+        return self.connection.prepare(encoder.tokens, encoder.width)
+
+    def answering(
+        self, tokens: int, boundary: int, lengths: Sequence[int], tail_blocks: int
+    ) -> tuple[int, int]:
+        """What the connection and the tail do for the questions.
+
+        Args:
+            tokens: of all active sensors.
+            boundary: first block of the tail.
+            lengths: tokens of each question.
+            tail_blocks: last blocks, which have the LoRA.
+        """
+        connect = tail = 0
         for part in split_passes(lengths):
             batch = lengths[part]
             rows = self.connection.packed_rows(tokens, len(batch))
-            total += self.connection.connect(tokens, batch)
-            total += self.model.tail(batch, boundary, rows)
-            total += self._lora(sum(batch), tail_blocks - self._kept(boundary, tail_blocks))
-        return total
+            connect += self.connection.connect(tokens, batch)
+            tail += self.model.tail(batch, boundary, rows)
+            tail += self._lora(sum(batch), tail_blocks - self._kept(boundary, tail_blocks))
+        return connect, tail
 
     def head(self, tokens: int, boundary: int, tail_blocks: int) -> int:
         """What a question needs once: the head, and the LoRA where the tail begins."""

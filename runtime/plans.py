@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .model_config import Precision
 
+SensorAction = Literal["run", "reuse"]
+
 
 class Budget(BaseModel):
     """What a frame may cost; fields left out do not bind."""
@@ -28,14 +30,30 @@ class Plan(BaseModel):
         tail_blocks: depth of the tail that attends to the sensors.
         precision: of the language model.
         flops: predicted cost of the frame, without the tokens that answers turn out to need.
+        policy: that chose it.
+        latency_ms: predicted time of the frame, None where parts of it were never measured.
+        memory_bytes: predicted memory of the process with the encoders that run, None likewise.
+        energy_mj: predicted energy of the frame, None where nothing measures it.
+        expected: expected share of right answers among the questions answered now, None without
+            a calibrated pack.
+        questions: indices of those that are answered now, in order; None for all. The others are
+            given their last answer again.
+        note: what a reader should know of how it came about, e.g. why a policy fell back.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sensors: dict[str, Literal["run", "reuse"]]
+    sensors: dict[str, SensorAction]
     tail_blocks: int
     precision: Precision
     flops: int
+    policy: str = "fixed"
+    latency_ms: float | None = None
+    memory_bytes: int | None = None
+    energy_mj: float | None = None
+    expected: float | None = None
+    questions: tuple[int, ...] | None = None
+    note: str | None = None
 
 
 class SensorUse(BaseModel):
@@ -71,6 +89,8 @@ class Answer(BaseModel):
             asked once, with its head.
         pack: name and version of the pack.
         pack_trained: False where the connections know nothing yet, so answers mean nothing.
+        held: whether this is the answer of an earlier frame, given again.
+        cut: why the frame was cut short, None if it was not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,3 +106,5 @@ class Answer(BaseModel):
     flops: int
     pack: str
     pack_trained: bool
+    held: bool = False
+    cut: str | None = None

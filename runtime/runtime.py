@@ -22,10 +22,11 @@ from .metrics import StageClock
 from .pack import PackManifest
 from .parts import RuntimeParts
 from .passes import split_passes
+from .plan_costs import PlanCosts, PlanFormulas
 from .plans import Answer, Budget, Plan
 from .questions import Question
 from .scene import Lookout, Scene
-from .scheduler import PlanRequest, SensorAction
+from .scheduler import PlanRequest, QuestionDemand, SensorState
 from .serving import Serving, check_swap
 
 Frames = Iterable[SensorFrame] | Mapping[str, SensorFrame]
@@ -400,23 +401,25 @@ class Runtime(Adaptable):
 
     def _look(self, asked: Sequence[AskedQuestion], clock: StageClock) -> Scene:
         """Choose a plan and encode what it runs."""
-        parts, lengths = self._parts, _lengths(asked)
+        parts, precision = self._parts, self.model.manifest.precision
+        encoders = {s: parts.perception.encoder_of(s)[0] for s in parts.perception.sensors}
+        formulas = PlanFormulas({precision: self._cost}, encoders, self.model.boundary)
 
         def connected(sensor: str) -> bool:
             return parts.perception.has_rows(sensor, parts.connection)
 
-        def flops(actions: Mapping[str, SensorAction], depth: int) -> int:
-            known = frozenset(filter(connected, actions))
-            return self._cost.look(actions, known, self.model.boundary(depth), lengths, depth)
-
-        def choose(usable: Mapping[str, bool]) -> Plan:
+        def choose(states: Mapping[str, SensorState]) -> Plan:
             return parts.policy.choose(
                 PlanRequest(
-                    sensors=usable,
+                    sensors=states,
+                    questions=[QuestionDemand("other", n) for n in _lengths(asked)],
                     tail_blocks=self._tail_blocks,
-                    precision=self.model.manifest.precision,
+                    precision=precision,
+                    depths=(self._tail_blocks,),
+                    precisions=(precision,),
                     budget=self.budget,
-                    flops=flops,
+                    condition=None,
+                    costs=PlanCosts(formulas),
                 )
             )
 

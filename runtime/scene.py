@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from .frames import SensorFrame
 from .metrics import StageClock
 from .perception import Perception, SensorTokens
-from .plans import Plan, SensorUse
-from .scheduler import SensorAction
+from .plans import Plan, SensorAction, SensorUse
+from .scheduler import SensorState
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Lookout:
     def look(
         self,
         sensors: Sequence[str],
-        choose: Callable[[Mapping[str, bool]], Plan],
+        choose: Callable[[Mapping[str, SensorState]], Plan],
         connected: Callable[[str], bool],
         clock: StageClock,
     ) -> Scene:
@@ -68,21 +68,28 @@ class Lookout:
 
         Args:
             sensors: the wanted ones.
-            choose: makes a plan of the usable sensors; True where a frame waits to be encoded.
+            choose: makes a plan of the sensors.
             connected: whether the connection has prepared the tokens of a sensor already.
             clock: gets the stages of the encoders.
         """
         dropped: dict[str, str] = {}
-        usable: dict[str, bool] = {}
+        states: dict[str, SensorState] = {}
         for sensor in sensors:
             reason = self._unusable(sensor)
-            if reason is None:
-                usable[sensor] = self._perception.is_new(self._held[sensor])
-                continue
-            dropped[sensor] = reason
-            if self._use(sensor, reused=True) is not None:
-                usable[sensor] = False
-        plan = choose(usable)
+            if reason is not None:
+                dropped[sensor] = reason
+            is_new = reason is None and self._perception.is_new(self._held[sensor])
+            use = self._use(sensor, reused=True)
+            name, encoder = self._perception.encoder_of(sensor)
+            states[sensor] = SensorState(
+                encoder=name,
+                modality=encoder.spec.modality,
+                tokens=encoder.spec.tokens,
+                fresh_age_ms=self._age_ms(self._held[sensor]) if is_new else None,
+                held_age_ms=None if use is None else use.age_ms,
+                connected=connected(sensor),
+            )
+        plan = choose(states)
         to_run = [self._held[sensor] for sensor, action in plan.sensors.items() if action == "run"]
         dropped |= self._perception.encode(to_run, clock)
         uses: dict[str, SensorUse] = {}

@@ -1,19 +1,107 @@
-"""Decides what a frame runs; knows costs and budgets, never tensors.
+"""What a policy decides from and what it must do; and `fixed`, which decides nothing.
 
-Only the policy `fixed` so far: every wanted sensor runs when it has a new frame.
+A policy knows costs, budgets and how often plans are right, never tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .errors import BudgetError
 from .model_config import Precision
-from .plans import Budget, Plan
+from .plan_costs import PlanCost, PlanCosts
+from .plan_space import PlanSpace
+from .plans import Budget, Plan, SensorAction
 
-SensorAction = Literal["run", "reuse"]
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SensorState:
+    """One sensor at the moment of a decision.
+
+    Attributes:
+        encoder: its name.
+        modality: of the sensor.
+        tokens: rows that it gives to the prefix.
+        fresh_age_ms: age that its tokens would have if the frame that waits were encoded now;
+            None if none waits.
+        held_age_ms: age of the tokens that are there and young enough; None if there are none.
+        connected: whether the connection has prepared the tokens that are there.
+        pin: `on` where it must be used if it can be, `off` where it must not.
+    """
+
+    encoder: str
+    modality: str
+    tokens: int
+    fresh_age_ms: float | None
+    held_age_ms: float | None
+    connected: bool
+    pin: Literal["on", "off"] | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether a plan may use it."""
+        has_any = self.fresh_age_ms is not None or self.held_age_ms is not None
+        return has_any and self.pin != "off"
+
+
+@dataclass(frozen=True)
+class QuestionDemand:
+    """One question that is to be answered.
+
+    Attributes:
+        kind: `exist`, `count`, `object`, `status`, `comparison` or `other`.
+        length: tokens.
+        priority: how much a right answer counts against those to other questions, above 0.
+        sensors: that it needs; a plan without them does not answer it.
+        held_age_ms: age of its last answer if that may be given again; None if there is none.
+    """
+
+    kind: str
+    length: int
+    priority: float = 1.0
+    sensors: tuple[str, ...] = ()
+    held_age_ms: float | None = None
+
+
+class BoundUtility(Protocol):
+    """How often the plans of one space are right."""
+
+    def expected(
+        self, weights: Mapping[str, float], condition: str | None, ages_ms: Float
+    ) -> Float:
+        """Expected share of right answers of every plan.
+
+        Args:
+            weights: kind of question to the sum of priorities asked of it.
+            condition: of light and weather, None if it is not known.
+            ages_ms: `[sensors, 2]`, of tokens that are reused and of tokens made now; 0 where
+                there are none, whose plans nobody takes.
+
+        Returns:
+            float32 `[variants, states]`; the caller does not change it and is done with it before
+            the next call.
+        """
+        ...
+
+
+class UtilityModel(Protocol):
+    """How often plans are right, from a pack's calibration."""
+
+    def bind(self, space: PlanSpace, modalities: Mapping[str, str]) -> BoundUtility:
+        """Prepare a space for quick decisions.
+
+        Args:
+            space: the plans.
+            modalities: by sensor.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -21,28 +109,56 @@ class PlanRequest:
     """What a policy decides from.
 
     Attributes:
-        sensors: usable sensors; True where a frame waits that has not been encoded yet.
+        sensors: the wanted ones, usable or not, in the pack's order.
+        questions: in the order of their answers.
         tail_blocks: depth that was configured.
-        precision: of the loaded language model.
+        precision: of the language model that was configured.
+        depths: that a policy may choose.
+        precisions: that a policy may choose.
         budget: limits of this frame.
-        flops: cost of a choice of sensors at a tail depth.
+        condition: of light and weather, None if it is not known.
+        costs: of any plan.
+        utility: how often plans are right; None where the pack is not calibrated.
     """
 
-    sensors: Mapping[str, bool]
+    sensors: Mapping[str, SensorState]
+    questions: Sequence[QuestionDemand]
     tail_blocks: int
     precision: Precision
+    depths: tuple[int, ...]
+    precisions: tuple[Precision, ...]
     budget: Budget
-    flops: Callable[[Mapping[str, SensorAction], int], int]
+    condition: str | None
+    costs: PlanCosts
+    utility: UtilityModel | None = None
+
+    @property
+    def connected(self) -> frozenset[str]:
+        """Sensors whose tokens the connection has prepared."""
+        return frozenset(name for name, state in self.sensors.items() if state.connected)
+
+    def cost(
+        self,
+        actions: Mapping[str, SensorAction],
+        tail_blocks: int,
+        precision: Precision,
+        questions: Sequence[int] | None = None,
+    ) -> PlanCost:
+        """What it costs to answer some of the questions, or all."""
+        asked = self.questions if questions is None else [self.questions[i] for i in questions]
+        lengths = [question.length for question in asked]
+        return self.costs.of(actions, self.connected, lengths, tail_blocks, precision)
 
 
 class Policy(Protocol):
-    """Turns a request into a plan; deterministic."""
+    """Turns a request into a plan; the same requests in the same order give the same plans."""
 
     def choose(self, request: PlanRequest) -> Plan:
         """Choose a plan that fits the budget.
 
         Raises:
             BudgetError: nothing fits; the message names the cheapest plan and its cost.
+            ConfigError: energy is limited and nothing measures it.
         """
         ...
 
@@ -51,23 +167,41 @@ class FixedPolicy:
     """Runs every usable sensor, at the configured depth, in every frame."""
 
     def choose(self, request: PlanRequest) -> Plan:
-        """See `Policy.choose`; only the FLOPs of a budget bind this policy."""
+        """See `Policy.choose`."""
+        request.costs.check_measurable(request.budget)
         actions: dict[str, SensorAction] = {
-            sensor: "run" if is_new else "reuse" for sensor, is_new in request.sensors.items()
+            sensor: "run" if state.fresh_age_ms is not None else "reuse"
+            for sensor, state in request.sensors.items()
+            if state.usable
         }
-        flops = request.flops(actions, request.tail_blocks)
-        limit = request.budget.flops
-        if limit is not None and flops > limit:
-            cheapest = request.flops({}, request.tail_blocks)
-            step = "switch sensors off" if cheapest <= limit else "ask less or raise the budget"
+        depth, precision = request.tail_blocks, request.precision
+        cost = request.cost(actions, depth, precision)
+        exceeded = cost.exceeds(request.budget)
+        if exceeded is not None:
+            cheapest = request.cost({}, depth, precision)
+            helps = cheapest.exceeds(request.budget) is None
+            step = "switch sensors off" if helps else "ask less or raise the budget"
             raise BudgetError(
-                f"the plan needs {flops:,} FLOPs, the budget allows {limit:,}",
-                field="budget.flops",
-                remedy=f"{step}; the cheapest plan, without any sensor, costs {cheapest:,} FLOPs",
+                f"the plan needs {cost}, the budget allows {limit_text(request.budget, exceeded)}",
+                field=f"budget.{exceeded}",
+                remedy=f"{step}; the cheapest plan, without any sensor, costs {cheapest}",
             )
         return Plan(
             sensors=actions,
-            tail_blocks=request.tail_blocks,
-            precision=request.precision,
-            flops=flops,
+            tail_blocks=depth,
+            precision=precision,
+            flops=cost.flops,
+            latency_ms=cost.latency_ms,
+            memory_bytes=cost.memory_bytes,
+            energy_mj=cost.energy_mj,
         )
+
+
+def limit_text(budget: Budget, field: str) -> str:
+    """A limit with its unit, for messages."""
+    limit = getattr(budget, field)
+    if field == "flops":
+        return f"{limit:,} FLOPs"
+    if field == "memory_bytes":
+        return f"{limit / 1024**2:.0f} MiB"
+    return f"{limit:g} {'ms' if field == 'latency_ms' else 'mJ'}"

@@ -1,0 +1,151 @@
+"""Requests to policies without a runtime: sizes of the driving pack, times and ages as wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tailwire.runtime.connections import ConnectionSpec
+from tailwire.runtime.cost import ConnectionCost, LanguageModelCost
+from tailwire.runtime.frame_cost import EncoderCost, FrameCost
+from tailwire.runtime.model_config import LanguageModelConfig, Precision
+from tailwire.runtime.part_times import PartSnapshot
+from tailwire.runtime.plan_costs import MemoryUse, PlanCosts, PlanFormulas
+from tailwire.runtime.plans import Budget
+from tailwire.runtime.scheduler import PlanRequest, QuestionDemand, SensorState, UtilityModel
+
+CONFIG = LanguageModelConfig(
+    architecture="llama",
+    num_blocks=30,
+    hidden_size=576,
+    embedding_size=576,
+    num_heads=9,
+    num_kv_heads=3,
+    head_dim=64,
+    ffn_size=1536,
+    vocab_size=49152,
+    max_positions=2048,
+    norm_eps=1e-5,
+    position="rope",
+    norm="rms",
+    activation="silu_gate",
+)
+CAMERAS = tuple(f"cam_{i}" for i in range(6))
+#: Encoder by sensor: eight of them, of which six share an engine.
+SENSORS: dict[str, str] = {
+    **dict.fromkeys(CAMERAS, "camera"),
+    "lidar": "lidar",
+    "objects": "objects",
+}
+ENCODERS = {
+    "camera": EncoderCost(1_620_000_000, 16, 64),
+    "lidar": EncoderCost(1_720_000_000, 64, 64),
+    "objects": EncoderCost(0, 80, 64),
+}
+DEPTHS = (3, 4, 5, 6)
+PRECISIONS: tuple[Precision, ...] = ("int8", "int4")
+MIB = 1024**2
+
+
+def formulas(
+    sensors: Mapping[str, str] = SENSORS,
+    precisions: Sequence[Precision] = PRECISIONS,
+    kind: str = "conditioned",
+    lora_rank: int = 0,
+) -> PlanFormulas:
+    spec = ConnectionSpec.model_validate(
+        {"kind": kind, "tail_blocks": max(DEPTHS), "lora_rank": lora_rank}
+    )
+    encoders = {sensor: ENCODERS[name] for sensor, name in sensors.items()}
+    frames: dict[Precision, FrameCost] = {
+        precision: FrameCost(
+            LanguageModelCost(CONFIG, precision), ConnectionCost(spec, CONFIG), encoders
+        )
+        for precision in precisions
+    }
+    return PlanFormulas(frames, sensors, lambda depth: CONFIG.num_blocks - depth)
+
+
+def times(slower: float = 1.0) -> dict[str, PartSnapshot]:
+    """Of a small machine; sizes as in `plan_costs`."""
+
+    def part(base_ms: float, per_size_ms: float | None, p90_factor: float) -> PartSnapshot:
+        return PartSnapshot(
+            base_ms * slower,
+            (per_size_ms or 0) * slower,
+            p90_factor,
+            32,
+            0,
+            per_size_ms is not None,
+        )
+
+    found = {
+        "prepare": part(0.5, 1.5, 1.2),
+        "encode camera": part(3.0, 9.0, 1.1),
+        "encode lidar": part(2.0, 14.0, 1.15),
+        "encode objects": part(0.05, 0.01, 1.3),
+        "load camera": part(80.0, None, 1.5),
+        "load lidar": part(60.0, None, 1.5),
+        "load objects": part(0.0, None, 1.0),
+        "connect": part(1.0, 8.0, 1.1),
+        "decode": part(1.0, 0.8, 1.2),
+        "rest": part(0.7, None, 1.4),
+    }
+    for depth in DEPTHS:
+        found[f"tail {depth} int8"] = part(1.0, 7.0, 1.05)
+        found[f"tail {depth} int4"] = part(1.5, 5.5, 1.25)
+    return found
+
+
+def costs(**changes: Any) -> PlanCosts:
+    """Everything measured; `changes` are of `PlanCosts`."""
+    given: dict[str, Any] = {
+        "formulas": formulas(),
+        "times": times(),
+        "memory": MemoryUse(
+            700 * MIB, {"camera": 40 * MIB, "lidar": 30 * MIB, "objects": 0}, 60 * MIB
+        ),
+        "mj_per_ms": 12.0,
+    }
+    return PlanCosts(**{**given, **changes})
+
+
+def sensor(name: str, encoder: str | None = None, **changes: Any) -> SensorState:
+    """A sensor with a new frame and tokens of 500 ms ago."""
+    encoder = encoder or SENSORS[name]
+    given: dict[str, Any] = {
+        "encoder": encoder,
+        "modality": encoder,
+        "tokens": ENCODERS[encoder].tokens,
+        "fresh_age_ms": 20.0,
+        "held_age_ms": 500.0,
+        "connected": True,
+    }
+    return SensorState(**{**given, **changes})
+
+
+def questions(count: int = 5, **changes: Any) -> list[QuestionDemand]:
+    kinds = ("exist", "count", "object", "status", "comparison")
+    return [QuestionDemand(kinds[i % len(kinds)], 22, **changes) for i in range(count)]
+
+
+def request(
+    budget: Budget | None = None,
+    sensors: Mapping[str, SensorState] | None = None,
+    utility: UtilityModel | None = None,
+    **changes: Any,
+) -> PlanRequest:
+    """All sensors of `SENSORS` as `sensor` makes them, and five questions."""
+    given: dict[str, Any] = {
+        "sensors": {name: sensor(name) for name in SENSORS} if sensors is None else sensors,
+        "questions": questions(),
+        "tail_blocks": 6,
+        "precision": "int8",
+        "depths": DEPTHS,
+        "precisions": PRECISIONS,
+        "budget": budget or Budget(),
+        "condition": "day",
+        "costs": costs(),
+        "utility": utility,
+    }
+    return PlanRequest(**{**given, **changes})
