@@ -120,19 +120,13 @@ def _record(path: Path) -> dict:
 
 def _calibration(record: dict) -> CalibrationTable | None:
     """What held-out questions said at the end of the training of connections."""
-    from ..runtime.calibration_table import CalibrationCell, CalibrationTable
+    from ..runtime.calibration_table import CalibrationCell, CalibrationTable, MeasuredPlan
 
     held_out = record.get("held_out")
     if held_out is None:
         return None
     cells = [
-        CalibrationCell(
-            sensors=tuple(one["sensors"]),
-            question_type=kind,
-            condition=condition,
-            questions=questions,
-            right=right,
-        )
+        CalibrationCell(MeasuredPlan.newest(*one["sensors"]), kind, condition, questions, right)
         for one in held_out["sensor_sets"]
         for kind, condition, questions, right in one["cells"]
     ]
@@ -141,7 +135,7 @@ def _calibration(record: dict) -> CalibrationTable | None:
         f"{held_out['questions']} held-out questions of {settings['scenes']} made scenes "
         f"({', '.join(settings['dataroots'])}), through the tail in bfloat16"
     )
-    return CalibrationTable(measured_on=measured, cells=tuple(cells))
+    return CalibrationTable.of(measured, cells)
 
 
 def _how_made(notes: str, records: dict[str, dict]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,7 +186,7 @@ def write_pack(folder: Path, content: PackContent) -> PackManifest:
         files[spec.file] = _save(folder / spec.file, content.encoders[name])
     files[content.connection.file] = _save(folder / content.connection.file, content.weights)
     if content.calibration is not None:
-        write_atomic(folder / CALIBRATION, _compact(content.calibration))
+        write_atomic(folder / CALIBRATION, content.calibration.to_json())
         files[CALIBRATION] = FileSpec(sha256=sha256_of(folder / CALIBRATION))
     if content.how_made:
         write_atomic(folder / HOW_MADE, content.how_made)
@@ -217,13 +216,6 @@ def write_pack(folder: Path, content: PackContent) -> PackManifest:
     )
     write_atomic(folder / MANIFEST_NAME, text)
     return manifest
-
-
-def _compact(table: CalibrationTable) -> str:
-    """One line a cell, so that changes can be read."""
-    cells = ",\n".join(cell.model_dump_json() for cell in table.cells)
-    measured = json.dumps(table.measured_on)
-    return f'{{"format":{table.format},"measured_on":{measured},"cells":[\n{cells}\n]}}\n'
 
 
 def _save(path: Path, weights: Weights) -> FileSpec:
