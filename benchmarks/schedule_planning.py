@@ -1,0 +1,88 @@
+"""What a runtime would put into the requests of a policy, without any measured time.
+
+FLOPs are the only limit of simulated schedules: those are the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..runtime.model_config import Precision
+from ..runtime.parts import RuntimeParts
+from ..runtime.plan_costs import PlanCosts, PlanFormulas
+from ..runtime.plans import Budget
+from ..runtime.scheduler import PlanRequest, QuestionDemand, SensorState, UtilityModel
+
+
+class Planning:
+    """Makes requests for one pack and language model."""
+
+    def __init__(
+        self, parts: RuntimeParts, depths: Sequence[int], utility: UtilityModel | None
+    ) -> None:
+        """Take what never changes.
+
+        Args:
+            parts: of the runtime.
+            depths: of the tail that a policy may choose.
+            utility: how often plans are right; None where the pack is not calibrated.
+        """
+        manifest = parts.pack
+        self.precision: Precision = parts.model.manifest.precision
+        self.depths = tuple(depths)
+        self.utility = utility
+        self.modalities = {
+            sensor: manifest.encoders[name].modality
+            for sensor, name in manifest.sensor_encoders.items()
+        }
+        self._encoders = dict(manifest.sensor_encoders)
+        self._tokens = {
+            sensor: manifest.encoders[name].tokens
+            for sensor, name in manifest.sensor_encoders.items()
+        }
+        self._costs = PlanCosts(
+            PlanFormulas({self.precision: parts.frame_cost()}, self._encoders, parts.model.boundary)
+        )
+
+    @property
+    def deepest(self) -> int:
+        """Depth at which everything runs."""
+        return max(self.depths)
+
+    def sensor_state(
+        self,
+        sensor: str,
+        fresh_age_ms: float | None,
+        held_age_ms: float | None,
+        connected: bool,
+    ) -> SensorState:
+        """One sensor of a request; see `SensorState`."""
+        return SensorState(
+            encoder=self._encoders[sensor],
+            modality=self.modalities[sensor],
+            tokens=self._tokens[sensor],
+            fresh_age_ms=fresh_age_ms,
+            held_age_ms=held_age_ms,
+            connected=connected,
+        )
+
+    def request(
+        self,
+        sensors: Mapping[str, SensorState],
+        questions: Sequence[QuestionDemand],
+        budget: Budget,
+        condition: str | None,
+    ) -> PlanRequest:
+        """A request at the deepest depth, from which a policy may go down."""
+        return PlanRequest(
+            sensors={name: sensors[name] for name in self._encoders if name in sensors},
+            questions=questions,
+            tail_blocks=self.deepest,
+            precision=self.precision,
+            depths=self.depths,
+            precisions=(self.precision,),
+            budget=budget,
+            condition=condition,
+            costs=self._costs,
+            utility=self.utility,
+        )
