@@ -35,6 +35,7 @@ from .runtime.model_registry import ModelRegistry
 from .runtime.pack import Pack, check_base_model, load_pack
 from .runtime.parts import RuntimeParts
 from .runtime.perception import Perception
+from .runtime.reloadable_engine import ReloadableEngine
 from .runtime.runtime import Runtime
 from .runtime.scheduler import FixedPolicy
 
@@ -329,7 +330,9 @@ class Assembly:
                 field=str(folder / COST_FILE),
                 remedy="remove the folder, the engine is then built again",
             ) from error
-        engine = self._load(folder / "encoder.onnx", threads=self._config.threads)
+        path, threads = folder / "encoder.onnx", self._config.threads
+        engine = ReloadableEngine(lambda: self._loader(path, threads=threads), spec.label)
+        self._opened.append(engine)
         return Encoder(spec, engine), flops
 
     def trained_encoders(

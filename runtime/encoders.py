@@ -24,6 +24,7 @@ from .encoder_specs import BevInput, CameraInput, EncoderSpec, LidarInput, Objec
 from .engine import Engine, TensorSpec
 from .errors import EngineError, SensorError
 from .frames import SensorFrame
+from .reloadable_engine import ReloadableEngine
 
 __all__ = [
     "BevInput",
@@ -83,6 +84,11 @@ class Encoder:
     @property
     def spec(self) -> EncoderSpec:
         return self._spec
+
+    @property
+    def reloadable(self) -> ReloadableEngine | None:
+        """Its engine, if that can be dropped and loaded again."""
+        return self._engine if isinstance(self._engine, ReloadableEngine) else None
 
     def prepare(self, frame: SensorFrame, previous: SensorFrame | None = None) -> Prepared:
         """Pre-process one frame.

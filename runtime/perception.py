@@ -6,7 +6,7 @@ tried once, reported with its reason, and never stops the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -19,6 +19,7 @@ from .encoders import Encoder, Prepared
 from .errors import EngineError, SensorError
 from .frames import SensorFrame, SensorGeometry
 from .metrics import StageClock
+from .reloadable_engine import ReloadableEngine
 
 Float = NDArray[np.float32]
 
@@ -91,6 +92,12 @@ class Perception:
         return name, self._encoders[name]
 
     @property
+    def reloadable(self) -> dict[str, ReloadableEngine]:
+        """By encoder, the engines that can be dropped and loaded again."""
+        found = {name: encoder.reloadable for name, encoder in self._encoders.items()}
+        return {name: engine for name, engine in found.items() if engine is not None}
+
+    @property
     def bad_frames(self) -> dict[str, int]:
         """Frames per sensor that could not be used."""
         return dict(self._bad_frames)
@@ -116,18 +123,29 @@ class Perception:
         self._refused.clear()
         self._history.clear()
 
-    def encode(self, frames: Sequence[SensorFrame], clock: StageClock) -> dict[str, str]:
-        """Encode frames, those of one encoder as one batch.
+    def encode(
+        self,
+        frames: Sequence[SensorFrame],
+        clock: StageClock,
+        *,
+        most: int | None = None,
+        skip: Callable[[str, int], str | None] | None = None,
+    ) -> dict[str, str]:
+        """Encode frames, those of one encoder as one batch; encoders are loaded if need be.
 
         Args:
             frames: at most one per sensor.
-            clock: gets the stages `prepare` and `encode <encoder>`.
+            clock: gets the stages `prepare`, `load <encoder>` and `encode <encoder>`.
+            most: frames of a batch, None for no limit.
+            skip: asked before each batch, with the encoder and the number of frames: why they are
+                left for later, or None.
 
         Returns:
             By sensor, why its frame could not be used.
         """
         dropped: dict[str, str] = {}
-        with clock.stage("prepare"):
+        skipped: dict[str, str] = {}
+        with clock.stage("prepare", size=len(frames)):
             prepared = list(self._pool.map(self._prepare, frames, map(self._previous, frames)))
         batches: dict[str, list[tuple[SensorFrame, Prepared]]] = {}
         for frame, result in zip(frames, prepared, strict=True):
@@ -135,14 +153,32 @@ class Perception:
                 dropped[frame.sensor] = str(result)
             else:
                 batches.setdefault(self._sensor_encoders[frame.sensor], []).append((frame, result))
-        for name, batch in batches.items():
-            with clock.stage(f"encode {name}"):
-                dropped.update(self._encode_batch(name, batch))
+        for name, waiting in batches.items():
+            step = most or len(waiting)
+            for batch in (waiting[at : at + step] for at in range(0, len(waiting), step)):
+                reason = None if skip is None else skip(name, len(batch))
+                if reason is None:
+                    dropped.update(self._load_and_encode(name, batch, clock))
+                else:
+                    skipped.update((frame.sensor, reason) for frame, _ in batch)
         for frame in frames:
             if frame.sensor in dropped:
                 self._refused[frame.sensor] = (frame, dropped[frame.sensor])
                 self._bad_frames[frame.sensor] += 1
-        return dropped
+        return dropped | skipped
+
+    def _load_and_encode(
+        self, name: str, batch: Sequence[tuple[SensorFrame, Prepared]], clock: StageClock
+    ) -> dict[str, str]:
+        engine = self._encoders[name].reloadable
+        if engine is not None and not engine.is_loaded:
+            try:
+                with clock.stage(f"load {name}"):
+                    engine.load()
+            except EngineError as error:
+                return {frame.sensor: str(error) for frame, _ in batch}
+        with clock.stage(f"encode {name}", size=len(batch)):
+            return self._encode_batch(name, batch)
 
     def _prepare(self, frame: SensorFrame, previous: SensorFrame | None) -> Prepared | SensorError:
         try:

@@ -1,0 +1,84 @@
+"""The clock of one frame: keeps times of parts, and knows what the frame still has time for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from .frame_times import FrameTimes
+from .metrics import StageClock
+from .part_times import PartSnapshot
+from .plan_costs import REST
+
+#: A part of a frame: its name, and its size if it has one.
+Part = tuple[str, float | None]
+
+
+class FrameClock(StageClock):
+    """Times the stages of one frame.
+
+    Where times of parts are kept it feeds them; where there is a deadline it foretells misses. The
+    pace of the frame so far counts: what is behind by half is expected to take half as much again.
+    """
+
+    def __init__(
+        self, now: Callable[[], float] = time.perf_counter, *, began: float | None = None
+    ) -> None:
+        """Start the clock.
+
+        Args:
+            now: seconds, of any origin.
+            began: when the frame began, if that is earlier.
+        """
+        super().__init__(now=now)
+        self.began = now() if began is None else began
+        self.deadline_ms: float | None = None
+        self._times: FrameTimes | None = None
+        self._known: Mapping[str, PartSnapshot] = {}
+        self._noted_ms = self._known_ms = self._expected_ms = 0.0
+
+    @property
+    def elapsed_ms(self) -> float:
+        """Since the frame began."""
+        return (self.now() - self.began) * 1e3
+
+    @property
+    def known(self) -> Mapping[str, PartSnapshot]:
+        """Times of parts that this frame counts with."""
+        return self._known
+
+    def keep_times(self, times: FrameTimes) -> None:
+        """Feed `times` from here on, and foretell by what they say now."""
+        self._times, self._known = times, times.next_frame()
+
+    def note(self, part: str, ms: float, size: float | None) -> None:
+        """See `StageClock.note`."""
+        if self._times is None or size == 0:
+            return
+        self._noted_ms += ms
+        if part in self._known:
+            self._known_ms += ms
+            self._expected_ms += self._known[part].at(size).median_ms
+        self._times.note(part, ms, size)
+
+    def lacks_time_for(self, parts: Iterable[Part]) -> float | None:
+        """By how many milliseconds the frame would miss its deadline if these parts came next.
+
+        Counted with what nine of ten runs of each take; parts that never ran count nothing.
+
+        Returns:
+            None where it would not miss it, or has none.
+        """
+        if self.deadline_ms is None:
+            return None
+        need_ms = sum(
+            self._known[part].at(size).p90_ms for part, size in parts if part in self._known
+        )
+        behind = self._known_ms / self._expected_ms if self._expected_ms > 0 else 1.0
+        late_ms = self.elapsed_ms + need_ms * max(behind, 1.0) - self.deadline_ms
+        return late_ms if late_ms > 0 else None
+
+    def end(self) -> None:
+        """Note what the frame took beside its parts."""
+        if self._times is not None:
+            self._times.note(REST, max(self.elapsed_ms - self._noted_ms, 0.0), None)
