@@ -77,7 +77,8 @@ class PlanSpace:
         flat = per_action.reshape(*per_action.shape[:-2], -1)
         cut = first.shape[0]
         left, right = flat[..., :cut] @ first, flat[..., cut:] @ second
-        return (left[..., :, None] + right[..., None, :]).reshape(*left.shape[:-1], -1)
+        joined = np.add(left[..., :, None], right[..., None, :], dtype=np.float32)
+        return joined.reshape(*left.shape[:-1], -1)
 
     def products(self, per_action: Float) -> Float:
         """Products over sensors for all states, with arguments and result as `totals`."""
