@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..runtime.adaptation.attention import attend
 from ..runtime.adaptation.tail_model import TailModel
 from ..runtime.adaptation.tail_weights import TailWeights
 from ..runtime.errors import ConfigError
@@ -28,6 +29,8 @@ METHODS: tuple[Method, ...] = ("full", "lora", "prompt")
 #: As in mPnP-LLM (2312.07886): rank and scale of the LoRA on keys and values.
 LORA_RANK, LORA_ALPHA = 8, 32
 PROMPT_ROWS = 20
+#: Score of what lies behind a token.
+_MASKED = -1e30
 
 
 @dataclass(frozen=True)
@@ -244,21 +247,18 @@ class InputLevelModel(TailModel):
         normed = self._norm(x, f"attention_norm{index}").to(self.dtype)
         query, key, value = self._project(normed, index, self._branches(index))
         query = query.transpose(1, 2)
-        mask = None
+        places = torch.arange(x.shape[1], device=x.device)
         if only is None:
-            query = self._rotate(query, torch.arange(query.shape[2], device=x.device))
+            query = self._rotate(query, places)
+            hidden = (places > places[:, None])[None, None]
         else:
             at = torch.arange(len(x), device=x.device)
             query = self._rotate(query[at, :, only][:, :, None], only[:, None, None])
-            places = torch.arange(x.shape[1], device=x.device)
-            mask = (places <= only[:, None])[:, None, None]
+            hidden = (places > only[:, None])[:, None, None]
             x = x[at, only][:, None]
-        groups = self.config.num_heads // self.config.num_kv_heads
-        key, value = (one.repeat_interleave(groups, dim=1) for one in (key, value))
-        mixed = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=only is None
-        )
-        attended = mixed.transpose(1, 2).flatten(2)
+        bias = torch.zeros(hidden.shape, dtype=self.dtype, device=x.device)
+        bias = bias.masked_fill(hidden, _MASKED)
+        attended = attend(query, key, value, bias).transpose(1, 2).flatten(2)
         return self._behind_attention(x, attended, index)
 
     def _parameter(self, name: str, index: int) -> Tensor:

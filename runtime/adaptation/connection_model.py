@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..connections import ConnectionSpec, ModelSizes, weight_shapes
+from .attention import attend
 from .tail_model import LowRank, Prefix
 
 _EPSILON = 1e-5
@@ -188,7 +189,7 @@ class ConnectionModel(nn.Module):
             part.unflatten(-1, (self.spec.heads, -1)).transpose(1, 2)
             for part in packed.chunk(3, -1)
         )
-        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        mixed = attend(q, k, v, bias.to(q.dtype))
         x = x + self._linear(mixed.transpose(1, 2).flatten(2), f"{name}.out")
         inner = functional.gelu(self._linear(self._layer_norm(x, f"{name}.norm2"), f"{name}.ffn1"))
         return x + self._linear(inner, f"{name}.ffn2")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import ConfigError
+from .attention import attend
 from .tail_weights import TailWeights
 
 #: Keys and values of text rows cost one column each; masked ones get this score.
@@ -157,7 +158,7 @@ class TailModel(nn.Module):
             if index < max(blocks):
                 normed = self._norm(x, f"attention_norm{index}").to(self.dtype)
                 query, key, value = self._project(normed, index, None)
-                attended = self._attend(query, key, value, lengths - 1, None, index, bias)
+                attended = self._attend(query, key, value, lengths - 1, None, bias)
                 x = self._behind_attention(x, attended, index)
         return found
 
@@ -186,6 +187,7 @@ class TailModel(nn.Module):
         """
         batch, tokens, _ = residual.shape
         bias = self._bias(batch, tokens, None if prefix is None else prefix.present)
+        prefixes = None if prefix is None else self._by_block(prefix, first_block)
         last = lengths - 1
         x = residual
         for index in range(first_block, self.num_blocks):
@@ -202,9 +204,8 @@ class TailModel(nn.Module):
                 query = query[at, last][:, None]
                 x_in = x[at, last][:, None]
                 block_bias = bias[at, :, last][:, :, None]
-            attended = self._attend(
-                query, key, value, last, prefix, index - first_block, block_bias
-            )
+            rows = None if prefixes is None else prefixes[index - first_block]
+            attended = self._attend(query, key, value, last, rows, block_bias)
             x = self._behind_attention(x_in, attended, index)
         return self._norm(x[:, 0], "final_norm")
 
@@ -255,6 +256,17 @@ class TailModel(nn.Module):
         value = value.unflatten(-1, (c.num_kv_heads, c.head_dim)).transpose(1, 2)
         return query, self._rotate(key, torch.arange(key.shape[2], device=key.device)), value
 
+    def _by_block(self, prefix: Prefix, first_block: int) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values for the blocks from `first_block` on."""
+        blocks = self.num_blocks - first_block
+        # Taken apart at once: a slice for each block would have gradients of the whole size each,
+        # zeros but for one block, and filling these took longer than all the products.
+        keys, values = (
+            side.to(self.dtype).unbind(1) * (1 if side.shape[1] > 1 else blocks)
+            for side in (prefix.keys, prefix.values)
+        )
+        return list(zip(keys, values, strict=True))
+
     def _rotate(self, x: Tensor, positions: Tensor) -> Tensor:
         """Rotary positions in the half-split convention; `x` ends in `[positions, head_dim]`."""
         cos, sin = self._cos[positions], self._sin[positions]
@@ -268,22 +280,15 @@ class TailModel(nn.Module):
         key: Tensor,
         value: Tensor,
         last: Tensor,
-        prefix: Prefix | None,
-        place: int,
+        rows: tuple[Tensor, Tensor] | None,
         bias: Tensor,
     ) -> Tensor:
-        c = self.config
         one_each = query.shape[1] == 1 and key.shape[2] > 1
         query = query.transpose(1, 2)
         if one_each:
             query = self._rotate(query, last[:, None, None])
         else:
             query = self._rotate(query, torch.arange(query.shape[2], device=query.device))
-        if prefix is not None:
-            at = place if prefix.keys.shape[1] > 1 else 0
-            key = torch.cat([prefix.keys[:, at].to(self.dtype), key], dim=2)
-            value = torch.cat([prefix.values[:, at].to(self.dtype), value], dim=2)
-        groups = c.num_heads // c.num_kv_heads
-        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return mixed.transpose(1, 2).flatten(2)
+        if rows is not None:
+            key, value = (torch.cat(pair, dim=2) for pair in zip(rows, (key, value), strict=True))
+        return attend(query, key, value, bias).transpose(1, 2).flatten(2)
