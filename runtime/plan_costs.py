@@ -51,7 +51,7 @@ class MemoryUse:
 
     Attributes:
         base_bytes: with the language model and the connection, without any encoder.
-        encoder_bytes: what each encoder adds while it is loaded.
+        encoder_bytes: what each encoder adds while it is loaded; those not named add nothing.
         working_bytes: what frames add while they run.
     """
 
@@ -61,7 +61,7 @@ class MemoryUse:
 
     def with_encoders(self, encoders: Iterable[str]) -> int:
         """The process with these encoders loaded and no others."""
-        loaded = sum(self.encoder_bytes[encoder] for encoder in encoders)
+        loaded = sum(self.encoder_bytes.get(encoder, 0) for encoder in encoders)
         return self.base_bytes + self.working_bytes + loaded
 
 

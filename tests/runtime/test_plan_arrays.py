@@ -64,7 +64,7 @@ def test_arrays_are_what_each_plan_costs(
     moment: tuple[PlanCosts, frozenset[str], list[int]], data: st.DataObject
 ) -> None:
     now, connected, lengths = moment
-    found = PlanArrays(SMALL, now.formulas).at(now, connected, lengths)
+    found = PlanArrays(SMALL, now.formulas).at(now, connected).asking(lengths)
     flops, latency, energy, memory = (
         found.flops(),
         found.latency_ms(),
@@ -97,25 +97,31 @@ def test_arrays_are_what_each_plan_costs(
     ],
 )
 @pytest.mark.parametrize("loaded", [None, frozenset({"lidar"})])
-def test_what_is_within_a_budget(budget: Budget, loaded: frozenset[str] | None) -> None:
+@pytest.mark.parametrize("connected", [SMALL.sensors, ("lidar",)])
+def test_what_is_within_a_budget(
+    budget: Budget, loaded: frozenset[str] | None, connected: tuple[str, ...]
+) -> None:
     now, lengths = costs(loaded=loaded), [22] * 5
     allowed = np.arange(SMALL.num_states) % 7 != 3
-    found = PlanArrays(SMALL, now.formulas).at(now, SMALL.sensors, lengths).within(budget, allowed)
+    asked = PlanArrays(SMALL, now.formulas).at(now, connected).asking(lengths)
+    found = asked.within(budget, allowed)
     expected = [
         [
             bool(allowed[state])
-            and now.of(SMALL.actions(state), SMALL.sensors, lengths, *v).exceeds(budget) is None
+            and now.of(SMALL.actions(state), connected, lengths, *v).exceeds(budget) is None
             for state in range(SMALL.num_states)
         ]
         for v in VARIANTS
     ]
     assert found.tolist() == expected
     assert 0 < found.sum() < found.size
+    some = np.array([0, 80, 3, 41, 3, 77])
+    np.testing.assert_array_equal(asked.within(budget, allowed[some], some), found[:, some])
 
 
 def test_what_was_not_measured_does_not_bind() -> None:
     now = costs(times={}, memory=None, mj_per_ms=None)
-    found = PlanArrays(SMALL, now.formulas).at(now, (), [22])
+    found = PlanArrays(SMALL, now.formulas).at(now, ()).asking([22])
     everything = np.ones(SMALL.num_states, dtype=bool)
     assert found.within(Budget(latency_ms=1e-3, memory_bytes=1), everything).all()
     assert (found.memory_bytes(), found.energy_mj()) == (None, None)
@@ -124,10 +130,10 @@ def test_what_was_not_measured_does_not_bind() -> None:
 
 def test_arrays_of_lengths_asked_before_are_made_once() -> None:
     arrays, now = PlanArrays(SMALL, formulas()), costs()
-    first = arrays.at(now, SMALL.sensors, [22, 30]).flops()
-    assert arrays.at(now, SMALL.sensors, (22, 30)).flops() is first
+    first = arrays.at(now, SMALL.sensors).asking([22, 30]).flops()
+    assert arrays.at(now, SMALL.sensors).asking((22, 30)).flops() is first
     for length in range(1, 60):
-        arrays.at(now, SMALL.sensors, [length])
-    again = arrays.at(now, SMALL.sensors, [22, 30]).flops()
+        arrays.at(now, SMALL.sensors).asking([length])
+    again = arrays.at(now, SMALL.sensors).asking([22, 30]).flops()
     assert again is not first
     np.testing.assert_array_equal(again, first)
