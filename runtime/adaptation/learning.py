@@ -11,18 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..connections import Connection
 from ..errors import ConfigError
-from ..pack import PackManifest
 from ..serving import Serving
 from .adapted_pack import adapted_manifest, write_adapted_pack
 from .adapting import Task
-from .choosing import LOOKS, PASSES, choose, explain, least_steps
-from .connection_model import ConnectionModel
-from .initial_weights import fresh_weights, orderless, with_rank
+from .choosing import PASSES, choose, explain, least_steps
 from .meters import MEMORY_METHOD, FlopMeter, MemoryWatch
 from .outcome import (
     Accuracies,
@@ -34,13 +30,12 @@ from .outcome import (
     judge,
 )
 from .question_choice import QuestionChoice
-from .samples import HeadTexts, Samples, TrainingData
-from .tail_model import TailModel
+from .samples import HeadTexts, Samples
 from .tail_weights import TailWeights
 from .trainer import Trainer
-from .training_config import Progress, TrainingConfig, TrainingError
+from .training_config import Progress, TrainingError
+from .workbench import Workbench, put_weights
 
-_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 #: Seconds of a trial that measures the speed, at most this share of the time budget.
 _TRIAL_S, _TRIAL_SHARE = 3.0, 0.05
 #: Shares of the time budget that heads of texts and looks at held-out questions may take.
@@ -86,8 +81,7 @@ class Learner:
         self._samples_per_s, self._training_s, self._head_flops = 0.0, 0.0, 0
         self._steps, self._done_steps = 0, 0
         self._questions = QuestionChoice(task.spelled, task.request.seed)
-        sizes = np.array([len(choice) for choice in task.spelled.choices])
-        self._allowed = float(sizes[task.spelled.train.allowed].mean())
+        self._bench = Workbench(task, self._questions)
 
     def run(self) -> AdaptationResult:
         """Do it all.
@@ -109,12 +103,13 @@ class Learner:
         flops_per_s = self._measure(weights)
         self._choose(flops_per_s)
         heads = self._heads(flops_per_s)
-        old = self._old_connection()
+        old = self._bench.start(self._choice)
         depth, serving_depth = self._choice.tail_blocks, self._host.serving.tail_blocks
         examined: dict[str, NDArray[np.bool_]] = {}
         self._enter("checking")
         if serving_depth != depth:
-            before = self._trainer(self._host.serving.connection, weights, serving_depth, heads, 1)
+            serving = self._host.serving.connection
+            before = self._trainer(serving, weights, serving_depth, heads, 1)
             examined["old_before"] = self._examine(before, self._task.change.old)
             del before
         trainer = self._trainer(old, weights, depth, heads, self._plan_steps(flops_per_s))
@@ -146,9 +141,8 @@ class Learner:
         trial, heads = self._questions.trial(4 * self._task.options.batch, size)
         meter, self._meter = self._meter, FlopMeter()
         depth = self._choice.tail_blocks
-        trainer = self._trainer(
-            self._old_connection(), weights, depth, heads, 10_000, train=trial, look=False
-        )
+        start = self._bench.start(self._choice)
+        trainer = self._trainer(start, weights, depth, heads, 10_000, train=trial, look=False)
         begun = [time.monotonic()]
 
         def warm(progress: Progress) -> None:
@@ -190,18 +184,6 @@ class Learner:
     def _left_s(self) -> float | None:
         limit = self._request.budget.time_s
         return None if limit is None else limit - (time.monotonic() - self._task.begun)
-
-    def _old_connection(self) -> Connection:
-        """What training starts from: the serving weights, with a LoRA that changes nothing yet."""
-        request, change = self._request, self._task.change
-        serving = self._host.serving
-        connection = with_rank(serving.connection, self._choice.lora_rank, request.seed)
-        if not request.fresh:
-            return connection
-        weights = fresh_weights(
-            connection.weights, serving.pack, change.coming, change.old, request.seed
-        )
-        return connection.with_weights(weights)
 
     # Heads of texts.
 
@@ -254,58 +236,17 @@ class Learner:
         train: Samples | None = None,
         look: bool = True,
     ) -> Trainer:
-        """Connection, tail and data put together, and counted."""
-        request, options, pack = self._request, self._task.options, self._host.serving.pack
-        sizes = {name: (one.tokens, one.width) for name, one in pack.encoders.items()}
-        config = self._host.model.config
-        even = _shared_offsets(pack, connection)
-        model = ConnectionModel(
-            connection.spec, config, sizes, pack.sensor_encoders, connection.weights, even
+        return self._bench.trainer(
+            connection,
+            self._choice,
+            weights,
+            depth,
+            heads,
+            steps,
+            self._meter,
+            train=train,
+            look=look,
         )
-        tail = TailModel(
-            replace(weights, blocks=weights.blocks[-depth:]), _DTYPES[request.precision]
-        )
-        held_out = self._questions.held_out if look else self._questions.held_out.take(slice(0, 0))
-        data = TrainingData(
-            {sensor: self._task.data.tokens[sensor] for sensor in self._task.change.all},
-            heads if isinstance(heads, HeadTexts) else self._entering(heads, depth),
-            self._task.spelled.choices,
-            self._questions.train if train is None else train,
-            held_out,
-            self._task.spelled.groups,
-        )
-        trainer = Trainer(
-            model,
-            tail,
-            data,
-            TrainingConfig(
-                steps=steps,
-                batch=min(request.batch, len(data.train)),
-                learning_rate=request.learning_rate,
-                warmup=min(20, steps // 10),
-                summary_weight=0.0,
-                row_weight=0.0,
-                subsets=self._choice.subsets,
-                trained=tuple(sorted(self._choice.trained)),
-                seed=request.seed,
-                evaluate_every=max(1, steps // LOOKS) if look else steps,
-                evaluate_on=max(1, len(held_out)),
-            ),
-            look_with=self._task.change.new,
-        )
-        # Rows of the vocabulary have been taken; the rest is a hundred megabytes.
-        tail.vocabulary = tail.vocabulary[:0]
-        cost, _ = options.cost(depth, connection.spec.lora_rank)
-        self._meter.watch(model, tail, cost, self._allowed)
-        return trainer
-
-    def _entering(self, heads: Mapping[int, HeadTexts], depth: int) -> HeadTexts:
-        spec, last = self._host.serving.connection.spec, self._host.model.config.num_blocks
-        enters = heads[last - depth]
-        if spec.kind != "conditioned" or spec.tail_blocks == depth:
-            return enters
-        read = heads[last - spec.tail_blocks]
-        return HeadTexts(read.states, read.offsets, enters.states)
 
     def _plan_steps(self, flops_per_s: float) -> int:
         """As many as the budget has room for, at most the epochs asked for."""
@@ -382,12 +323,12 @@ class Learner:
         if best is None or is_newest:
             return
         now = trainer.model.weights()
-        _put(trainer.model, best[1])
+        put_weights(trainer.model, best[1])
         right = self._examine(trainer, self._task.change.new)
         if right.mean() > examined["new_after"].mean():
             examined["new_after"] = right
         else:
-            _put(trainer.model, now)
+            put_weights(trainer.model, now)
 
     def _decide(
         self,
@@ -494,21 +435,3 @@ class Learner:
             pack=f"{serving.pack.name} {serving.pack.version}",
             folder=written,
         )
-
-
-def _shared_offsets(pack: PackManifest, connection: Connection) -> set[str]:
-    """Modalities whose sensors have one offset for all rows, by kind and as the weights are."""
-    uneven = {
-        name
-        for sensor, name in pack.sensor_encoders.items()
-        if np.ptp(connection.weights[f"sensor.{sensor}"], axis=0).any()
-    }
-    return orderless(pack) - uneven
-
-
-def _put(model: ConnectionModel, weights: Mapping[str, NDArray[np.float32]]) -> None:
-    with torch.no_grad():
-        for name, array in weights.items():
-            parameter = model[name]
-            value = torch.from_numpy(array)
-            parameter.copy_(value[: len(parameter)] if parameter.ndim else value)
