@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tailwire.runtime.connections import ConnectionSpec
 from tailwire.runtime.cost import ConnectionCost, LanguageModelCost
@@ -11,6 +15,7 @@ from tailwire.runtime.frame_cost import EncoderCost, FrameCost
 from tailwire.runtime.model_config import LanguageModelConfig, Precision
 from tailwire.runtime.part_times import PartSnapshot
 from tailwire.runtime.plan_costs import MemoryUse, PlanCosts, PlanFormulas
+from tailwire.runtime.plan_space import PlanSpace
 from tailwire.runtime.plans import Budget
 from tailwire.runtime.scheduler import PlanRequest, QuestionDemand, SensorState, UtilityModel
 
@@ -149,3 +154,60 @@ def request(
         "utility": utility,
     }
     return PlanRequest(**{**given, **changes})
+
+
+class IndependentSensors:
+    """A calibration by formula: each sensor that is used makes up for a share of what is missing.
+
+    The older its tokens the less; a deeper tail and more bits are a little better.
+    """
+
+    def __init__(self, gains: Mapping[str, float], *, blind: float = 0.4) -> None:
+        self.gains = dict(gains)
+        self.blind = blind
+
+    def bind(self, space: PlanSpace, modalities: Mapping[str, str]) -> BoundIndependentSensors:
+        assert set(modalities) == set(space.sensors)
+        return BoundIndependentSensors(self, space)
+
+    def one(
+        self,
+        ages_ms: Mapping[str, float],
+        depth: int,
+        precision: Precision,
+        weights: Mapping[str, float],
+    ) -> float:
+        """Expected share of one plan, by the ages of the tokens that it uses."""
+        missing = 1.0
+        for name, age_ms in ages_ms.items():
+            missing *= 1 - self.gains[name] * math.exp(-age_ms / 800)
+        return _of_kinds(self.blind, weights) + self.span(depth, precision) * (1 - missing)
+
+    def span(self, depth: int, precision: Precision) -> float:
+        return 0.4 + 0.02 * depth - 0.03 * (precision == "int4")
+
+
+def _of_kinds(blind: float, weights: Mapping[str, float]) -> float:
+    easy = weights.get("exist", 0.0) / sum(weights.values())
+    return blind + 0.05 * easy
+
+
+class BoundIndependentSensors:
+    """`IndependentSensors` for all plans of a space."""
+
+    def __init__(self, model: IndependentSensors, space: PlanSpace) -> None:
+        self._model = model
+        self._space = space
+        self._gains = np.array([[model.gains[s]] for s in space.sensors], dtype=np.float32)
+        self._spans = np.array(
+            [[model.span(*variant)] for variant in space.variants], dtype=np.float32
+        )
+
+    def expected(
+        self, weights: Mapping[str, float], condition: str | None, ages_ms: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        left = np.ones((len(self._space.sensors), 3), dtype=np.float32)
+        left[:, 1:] -= self._gains.reshape(-1, 1) * np.exp(-ages_ms / 800)
+        shares: NDArray[np.float32] = (1 - self._space.products(left)) * self._spans
+        shares += np.float32(_of_kinds(self._model.blind, weights))
+        return shares

@@ -1,0 +1,403 @@
+"""Finds plans: which are possible now, which questions fit, and the best of all of them.
+
+`PlanSearch` keeps spaces with all that does not change; `Decision` looks at all plans of a space
+for one request. Every plan is looked at, so what is found is the best one there is. A policy says
+what it wants of a decision (`policies.py`).
+
+**What can be done with a sensor** in a frame: run its encoder if a frame waits, reuse tokens that
+are there and young enough, or leave it off. A sensor that is pinned on, or that a question to be
+answered now needs, is not off; pinned on, a frame that waits is encoded; pinned off, it is off.
+
+**Which questions are answered**: those that have no last answer to give again, and of the others
+as many as fit, by priority, then by the age of their last answer, then in the order asked. "Fits"
+is asked of plans with at least one sensor, for the last answer is worth more than one given blind;
+only where no such plan fits, a plan without sensors answers those that must be. A question that
+needs a sensor which has nothing to give keeps its last answer; if it has none, it is answered
+without.
+
+**Ties**: of plans whose expected shares differ by less than `TIE`, the one with fewest FLOPs; of
+those, the first in the order of variants and states.
+
+**Many sensors**: more than `MAX_SENSORS` are not searched together. Those that can do nothing are
+left out first, then of the others those that alone add least to a plan without sensors, in the
+pack's order among equals; pinned and needed ones stay. The search is exact for the sensors that
+are left.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from .errors import BudgetError
+from .model_config import Precision
+from .plan_arrays import CostArrays, Moment, PlanArrays
+from .plan_costs import PlanCost, PlanFormulas
+from .plan_space import ACTIONS, OFF, Float, PlanSpace
+from .plan_times import Indices, Mask
+from .plans import Plan
+from .scheduler import BoundUtility, PlanRequest, SensorState, UtilityModel, limit_text
+
+Variants = tuple[tuple[int, Precision], ...]
+
+#: Expected shares closer than this are equal; float32 sums in another order differ by less.
+TIE = 1e-6
+#: Sensors that are searched together: 3^8 = 6,561 states.
+MAX_SENSORS = 8
+#: Spaces that are kept; one is in use unless sensors are switched.
+_KEPT_SPACES = 8
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One plan of a space."""
+
+    variant: int
+    state: int
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A space with what belongs to it."""
+
+    formulas: PlanFormulas
+    utility: UtilityModel | None
+    space: PlanSpace
+    arrays: PlanArrays
+    bound: BoundUtility | None
+
+
+class PlanSearch:
+    """Keeps what decisions have in common; belongs to one policy, not safe between threads."""
+
+    def __init__(self) -> None:
+        self._opened: OrderedDict[tuple[object, ...], _Opened] = OrderedDict()
+
+    def open(self, request: PlanRequest, variants: Variants | None = None) -> Decision:
+        """Begin a decision.
+
+        Args:
+            request: what is asked.
+            variants: depths and precisions to choose from, None for all that the request allows.
+
+        Raises:
+            ConfigError: energy is limited and nothing measures it; or the language model is not
+                loaded at a precision.
+        """
+        request.costs.check_measurable(request.budget)
+        if variants is None:
+            variants = tuple((d, p) for d in request.depths for p in request.precisions)
+        sensors = tuple(request.sensors)
+        if len(sensors) > MAX_SENSORS:
+            sensors = self._worth_most(request, variants)
+        return Decision(request, self._open(request, sensors, variants))
+
+    def _open(self, request: PlanRequest, sensors: tuple[str, ...], variants: Variants) -> _Opened:
+        formulas, utility = request.costs.formulas, request.utility
+        modalities = {sensor: request.sensors[sensor].modality for sensor in sensors}
+        key = (sensors, variants, tuple(modalities.values()), id(formulas), id(utility))
+        found = self._opened.get(key)
+        # Two objects may have one address, one after the other.
+        if found is None or found.formulas is not formulas or found.utility is not utility:
+            space = PlanSpace(sensors, variants)
+            bound = None if utility is None else utility.bind(space, modalities)
+            found = _Opened(formulas, utility, space, PlanArrays(space, formulas), bound)
+            self._opened[key] = found
+            if len(self._opened) > _KEPT_SPACES:
+                self._opened.popitem(last=False)
+        else:
+            self._opened.move_to_end(key)
+        return found
+
+    def _worth_most(self, request: PlanRequest, variants: Variants) -> tuple[str, ...]:
+        """The sensors that are searched, where there are too many."""
+        able = [name for name, state in request.sensors.items() if state.usable]
+        asked = range(len(request.questions))
+        firm = {s for s in _needed(request, asked) if request.sensors[s].usable}
+        firm |= {s for s in able if request.sensors[s].pin == "on"}
+        worth = {s: self._alone(request, s, variants) for s in able}
+        ranked = sorted(able, key=lambda s: (s not in firm, -worth[s]))
+        kept = set(ranked[:MAX_SENSORS])
+        return tuple(s for s in request.sensors if s in kept)
+
+    def _alone(self, request: PlanRequest, sensor: str, variants: Variants) -> float:
+        """What a sensor adds by itself; without a calibration, the age of its tokens."""
+        state = request.sensors[sensor]
+        if request.utility is None:
+            return np.inf if state.held_age_ms is None else state.held_age_ms
+        only = Decision(request, self._open(request, (sensor,), variants))
+        shares = only.expected(range(len(request.questions)))
+        best = max(float(shares[:, action].max()) for action in np.flatnonzero(_able(state, False)))
+        return best - float(shares[:, OFF].max())
+
+
+class Decision:
+    """All plans of a space, for one request."""
+
+    def __init__(self, request: PlanRequest, opened: _Opened) -> None:
+        self.request = request
+        self.space = opened.space
+        self._bound = opened.bound
+        self._moment: Moment = opened.arrays.at(request.costs, request.connected)
+        self._asking: dict[tuple[int, ...], CostArrays] = {}
+
+    @cached_property
+    def order(self) -> list[int]:
+        """Questions that may be answered now, those first that come first."""
+        asked = self.request.questions
+        lacking = [i for i, q in enumerate(asked) if q.sensors and self._lacks(i)]
+        waiting = [i for i in lacking if asked[i].held_age_ms is not None]
+        if len(waiting) == len(asked):
+            waiting = []
+        able = [i for i in range(len(asked)) if i not in waiting]
+        return sorted(able, key=self._urgency)
+
+    @property
+    def must(self) -> int:
+        """How many of `order` have to be answered now: those without a last answer, at least 1."""
+        asked = self.request.questions
+        return max(sum(asked[i].held_age_ms is None for i in self.order), min(1, len(self.order)))
+
+    def _urgency(self, index: int) -> tuple[bool, float, float, int]:
+        question = self.request.questions[index]
+        age_ms = question.held_age_ms
+        return age_ms is not None, -question.priority, -(age_ms or 0.0), index
+
+    def _lacks(self, index: int) -> bool:
+        """Whether a sensor that a question needs has nothing to give, or is not searched."""
+        return any(not self._is_usable(s) for s in self.request.questions[index].sensors)
+
+    def _is_usable(self, sensor: str) -> bool:
+        return sensor in self.space.sensors and self.request.sensors[sensor].usable
+
+    @cached_property
+    def lacking(self) -> tuple[str, ...]:
+        """Sensors that are needed and have nothing to give."""
+        needed = _needed(self.request, range(len(self.request.questions)))
+        return tuple(s for s in needed if not self._is_usable(s))
+
+    def first(self, count: int) -> tuple[int, ...]:
+        """The first questions of `order`, as they were asked."""
+        return tuple(sorted(self.order[:count]))
+
+    def that_fit(self) -> tuple[tuple[int, ...], Mask]:
+        """The questions that are answered now, and which plans can answer them.
+
+        Raises:
+            BudgetError: no plan fits.
+        """
+        count = self._most(self.must, len(self.order), lambda n: self._fits(n, blind=False))
+        blind = count is None
+        if count is None:
+            count = self.must
+            if not self._fits(count, blind=True):
+                raise self._impossible()
+        asked = self.first(count)
+        allowed = self.allowed(asked, blind=blind)
+        return asked, self.costs(asked).within(self.request.budget, allowed)
+
+    @staticmethod
+    def _most(least: int, most: int, fits: Callable[[int], bool]) -> int | None:
+        """The largest count that fits, None if not even the least does; more never fits better."""
+        if fits(most):
+            return most
+        if least >= most or not fits(least):
+            return None
+        while most - least > 1:
+            middle = (least + most) // 2
+            if fits(middle):
+                least = middle
+            else:
+                most = middle
+        return least
+
+    def _fits(self, count: int, *, blind: bool) -> bool:
+        """Whether any plan can answer so many questions.
+
+        Costs only grow with sensors, so it is enough to look at plans with as few as may be.
+        """
+        asked = self.first(count)
+        states = self.small_states(asked, blind=blind)
+        every = np.ones(len(states), dtype=bool)
+        return bool(self.costs(asked).within(self.request.budget, every, states).any())
+
+    def smallest(self, asked: Sequence[int]) -> int:
+        """The state in which no sensor is used that need not be."""
+        return int(self.small_states(asked, blind=True)[0])
+
+    def small_states(self, asked: Sequence[int], *, blind: bool) -> Indices:
+        """States from which no sensor can be taken away, nor be reused where it runs.
+
+        Args:
+            asked: questions that are answered.
+            blind: whether a plan may do without any sensor where there are some.
+        """
+        base, alone = 0, []
+        strides = self.space.strides.tolist()
+        for stride, possible in zip(strides, self._actions(asked), strict=True):
+            least = possible.index(True)
+            base += least * stride
+            if least == OFF and any(possible[1:]):
+                alone.append((1 + possible[1:].index(True)) * stride)
+        if blind or base or not alone:
+            return np.array([base], dtype=np.intp)
+        return np.array(alone, dtype=np.intp)
+
+    def allowed(self, asked: Sequence[int], *, blind: bool) -> Mask:
+        """`[states]`: what can be done now; arguments as `small_states`."""
+        blocked = 1 - np.array(self._actions(asked), dtype=np.float32).reshape(-1, ACTIONS)
+        found = self.space.totals(blocked) == 0
+        if not blind and found[1:].any():
+            found[0] = False
+        return found
+
+    def _actions(self, asked: Sequence[int]) -> list[_Able]:
+        """For each sensor, which of off, reuse and run it can do.
+
+        Args:
+            asked: questions that are answered; the sensors that they need are not off.
+        """
+        needed = _needed(self.request, asked)
+        return [_able(self.request.sensors[s], s in needed) for s in self.space.sensors]
+
+    def costs(self, asked: Sequence[int]) -> CostArrays:
+        """Of all plans that answer these questions."""
+        key = tuple(asked)
+        if key not in self._asking:
+            lengths = [self.request.questions[i].length for i in key]
+            self._asking[key] = self._moment.asking(lengths)
+        return self._asking[key]
+
+    def expected(self, asked: Sequence[int]) -> Float:
+        """`[variants, states]`, expected share of right answers to these questions.
+
+        Valid until it is called again.
+        """
+        if self._bound is None:
+            raise ValueError("the pack is not calibrated, so nothing is known of expected answers")
+        weights: dict[str, float] = {}
+        for index in asked:
+            question = self.request.questions[index]
+            weights[question.kind] = weights.get(question.kind, 0.0) + question.priority
+        return self._bound.expected(weights, self.request.condition, self._ages_ms)
+
+    @cached_property
+    def _ages_ms(self) -> Float:
+        states = [self.request.sensors[sensor] for sensor in self.space.sensors]
+        pairs = [(s.held_age_ms or 0.0, s.fresh_age_ms or 0.0) for s in states]
+        return np.array(pairs, dtype=np.float32).reshape(-1, 2)
+
+    def best(self, expected: Float, possible: Mask, asked: Sequence[int]) -> Chosen:
+        """The plan with the highest expected share; ties as this module says.
+
+        Args:
+            expected: `[variants, states]`.
+            possible: plans to choose from, at least one.
+            asked: questions that are answered.
+        """
+        top = np.multiply(expected, possible).max()
+        near = possible & (expected >= top - TIE)
+        flat = np.flatnonzero(near)
+        flops = self.costs(asked).flops().reshape(-1)[flat]
+        variant, state = divmod(int(flat[np.argmin(flops)]), self.space.num_states)
+        return Chosen(variant, state)
+
+    def cost(self, chosen: Chosen, asked: Sequence[int]) -> PlanCost:
+        """What a plan costs, by the formulas of single plans."""
+        depth, precision = self.space.variants[chosen.variant]
+        return self.request.cost(self.space.actions(chosen.state), depth, precision, asked)
+
+    def plan(
+        self,
+        chosen: Chosen,
+        asked: Sequence[int],
+        policy: str,
+        expected: Float | None = None,
+        note: str | None = None,
+    ) -> Plan:
+        """A plan as the runtime takes it.
+
+        Args:
+            chosen: the plan.
+            asked: questions that it answers.
+            policy: that chose it.
+            expected: `[variants, states]`, None where nothing is known of it.
+            note: what a reader should know; what was not measured or not there is added.
+        """
+        depth, precision = self.space.variants[chosen.variant]
+        cost = self.cost(chosen, asked)
+        share = None if expected is None else float(expected[chosen.variant, chosen.state])
+        everything = len(asked) == len(self.request.questions)
+        return Plan(
+            sensors=self.space.actions(chosen.state),
+            tail_blocks=depth,
+            precision=precision,
+            flops=cost.flops,
+            policy=policy,
+            latency_ms=cost.latency_ms,
+            memory_bytes=cost.memory_bytes,
+            energy_mj=cost.energy_mj,
+            expected=share,
+            questions=None if everything else tuple(asked),
+            note=self._note(note),
+        )
+
+    def _note(self, note: str | None) -> str | None:
+        notes = [] if note is None else [note]
+        budget, costs = self.request.budget, self.request.costs
+        if budget.latency_ms is not None and not costs.times:
+            notes.append("latency is not kept within the budget: no times were measured yet")
+        if budget.energy_mj is not None and not costs.times:
+            notes.append("energy is not kept within the budget: no times were measured yet")
+        if budget.memory_bytes is not None and costs.memory is None:
+            notes.append("memory is not kept within the budget: it was not measured")
+        if self.lacking:
+            notes.append(f"needed, but has nothing to give: {', '.join(self.lacking)}")
+        return "; ".join(notes) or None
+
+    def _impossible(self) -> BudgetError:
+        """Names the plan that comes closest to the budget, and what it costs."""
+        budget, asked = self.request.budget, self.first(self.must)
+        state = self.smallest(asked)
+        plans = [Chosen(variant, state) for variant in range(len(self.space.variants))]
+        priced = [(self.cost(chosen, asked), chosen) for chosen in plans]
+        cost, chosen = min(priced, key=lambda pair: pair[0].share_of(budget))
+        depth, precision = self.space.variants[chosen.variant]
+        exceeded = cost.exceeds(budget)
+        if exceeded is None:
+            return BudgetError(
+                "no plan is known to keep the latency, as parts of all were never measured",
+                field="budget.latency_ms",
+                remedy="measure the parts at start-up, or limit flops instead",
+            )
+        used = ", ".join(self.space.actions(chosen.state)) or "no sensor"
+        return BudgetError(
+            f"no plan fits: the cheapest ({used}, tail of {depth}, {precision}, "
+            f"{len(asked)} of {len(self.request.questions)} questions) needs {cost}, "
+            f"the budget allows {limit_text(budget, exceeded)}",
+            field=f"budget.{exceeded}",
+            remedy="raise the budget, ask less, or take back what is pinned or needed",
+        )
+
+
+_Able = tuple[bool, bool, bool]
+
+
+def _able(state: SensorState, needed: bool) -> _Able:
+    """Which of off, reuse and run a sensor can do now."""
+    held, fresh = state.held_age_ms is not None, state.fresh_age_ms is not None
+    if state.pin == "off" or not (held or fresh):
+        return True, False, False
+    if state.pin == "on":
+        # The newest there is.
+        return False, not fresh, fresh
+    return not needed, held, fresh
+
+
+def _needed(request: PlanRequest, asked: Sequence[int]) -> tuple[str, ...]:
+    names = (sensor for i in asked for sensor in request.questions[i].sensors)
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,203 @@
+"""Policies by name: what to run in a frame, chosen from all plans that fit the budget.
+
+`fixed` decides nothing (`scheduler.py`). `round_robin` needs no calibration: encoders take turns.
+`greedy` and `optimal` go by how often plans are right; where a pack does not say, they do as
+`fixed` does, and the plan says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from .errors import ConfigError
+from .plan_arrays import CostArrays
+from .plan_search import TIE, Chosen, Decision, PlanSearch
+from .plan_space import ACTIONS, REUSE, RUN, Float
+from .plan_times import Indices, Mask, Numbers
+from .plans import Budget, Plan
+from .scheduler import FixedPolicy, PlanRequest, Policy
+
+PolicyName = Literal["fixed", "round_robin", "greedy", "optimal"]
+POLICY_NAMES: tuple[PolicyName, ...] = get_args(PolicyName)
+
+
+class RoundRobinPolicy:
+    """Encoders take turns, as many in a frame as fit, at the configured depth and precision.
+
+    The sensor whose tokens are oldest is the next to run; one that has none comes first. A sensor
+    that cannot run within the budget, or has no new frame, gives the tokens it has, if those fit.
+    """
+
+    def __init__(self) -> None:
+        self._search = PlanSearch()
+
+    def choose(self, request: PlanRequest) -> Plan:
+        """See `Policy.choose`."""
+        variant = (request.tail_blocks, request.precision)
+        decision = self._search.open(request, (variant,))
+        asked, possible = decision.that_fit()
+        state = decision.smallest(asked)
+        for sensor in self._turns(decision):
+            number = decision.space.sensors.index(sensor)
+            stride = int(decision.space.strides[number])
+            off = state - int(decision.space.states[state, number]) * stride
+            for action in (RUN, REUSE):
+                if possible[0, off + action * stride]:
+                    state = off + action * stride
+                    break
+        return decision.plan(Chosen(0, state), asked, "round_robin")
+
+    @staticmethod
+    def _turns(decision: Decision) -> list[str]:
+        """Sensors with a new frame first, of these the one that ran longest ago."""
+
+        def turn(sensor: str) -> tuple[bool, float]:
+            state = decision.request.sensors[sensor]
+            age_ms = np.inf if state.held_age_ms is None else state.held_age_ms
+            return state.fresh_age_ms is None, -age_ms
+
+        return sorted(decision.space.sensors, key=turn)
+
+
+class GreedyPolicy:
+    """Takes the step that earns most for its cost, again and again, until none fits.
+
+    It begins with the cheapest plan. A step changes what one sensor does, or the depth and
+    precision. Cost is the share of the limits that a step takes, added over all limits; without
+    limits, FLOPs.
+    """
+
+    def __init__(self) -> None:
+        self._search = PlanSearch()
+        self._fixed = FixedPolicy()
+
+    def choose(self, request: PlanRequest) -> Plan:
+        """See `Policy.choose`."""
+        if request.utility is None:
+            return _without_calibration(self._fixed, request, "greedy")
+        decision = self._search.open(request)
+        asked, possible = decision.that_fit()
+        expected = decision.expected(asked)
+        spending, steps = _Spending(decision.costs(asked), request.budget), _Steps(decision)
+        at = self._cheapest(decision, asked, possible, spending)
+        while True:
+            variants, states = steps.of(at)
+            gains = expected[variants, states] - expected[at.variant, at.state]
+            worth = np.flatnonzero(possible[variants, states] & (gains > TIE))
+            if not len(worth):
+                return decision.plan(at, asked, "greedy", expected)
+            variants, states, gains = variants[worth], states[worth], gains[worth]
+            added = spending.of(variants, states) - spending.of(at.variant, at.state)
+            # What costs nothing more is worth any gain.
+            best = int(np.argmax(gains / np.maximum(added, 1e-9)))
+            at = Chosen(int(variants[best]), int(states[best]))
+
+    @staticmethod
+    def _cheapest(
+        decision: Decision, asked: Sequence[int], possible: Mask, spending: _Spending
+    ) -> Chosen:
+        """The cheapest plan, the first of equals; costs only grow with sensors."""
+        blind = bool(possible[:, decision.smallest(asked)].any())
+        states = decision.small_states(asked, blind=blind)
+        variants = np.arange(len(decision.space.variants), dtype=np.intp)[:, None]
+        spent = np.where(possible[variants, states], spending.of(variants, states), np.inf)
+        variant, state = divmod(int(np.argmin(spent)), len(states))
+        return Chosen(variant, int(states[state]))
+
+
+class OptimalPolicy:
+    """The plan with the highest expected share of right answers, of all that fit."""
+
+    def __init__(self) -> None:
+        self._search = PlanSearch()
+        self._fixed = FixedPolicy()
+
+    def choose(self, request: PlanRequest) -> Plan:
+        """See `Policy.choose`."""
+        if request.utility is None:
+            return _without_calibration(self._fixed, request, "optimal")
+        decision = self._search.open(request)
+        asked, possible = decision.that_fit()
+        expected = decision.expected(asked)
+        chosen = decision.best(expected, possible, asked)
+        return decision.plan(chosen, asked, "optimal", expected)
+
+
+class _Steps:
+    """Plans that differ from a plan in one sensor, or in depth and precision."""
+
+    def __init__(self, decision: Decision) -> None:
+        space = decision.space
+        self._space = space
+        self._actions = np.arange(ACTIONS, dtype=np.intp)
+        self._variants = np.arange(len(space.variants), dtype=np.intp)
+
+    def of(self, at: Chosen) -> tuple[Indices, Indices]:
+        """Variants and states, the plan itself among them."""
+        strides, actions = self._space.strides, self._space.states[at.state].astype(np.intp)
+        others = at.state + (self._actions - actions[:, None]) * strides[:, None]
+        states = np.concatenate([others.reshape(-1), np.full(len(self._variants), at.state)])
+        variants = np.concatenate([np.full(others.size, at.variant), self._variants])
+        return variants, states
+
+
+class _Spending:
+    """Shares of all limits that a plan takes, added; without limits, its FLOPs."""
+
+    def __init__(self, costs: CostArrays, budget: Budget) -> None:
+        self._shares: list[tuple[Float | Numbers, float]] = []
+        if budget.flops is not None:
+            self._shares.append((costs.flops(), budget.flops))
+        if budget.latency_ms is not None:
+            self._shares.append((costs.latency_ms(), budget.latency_ms))
+        energy = costs.energy_mj()
+        if budget.energy_mj is not None and energy is not None:
+            self._shares.append((energy, budget.energy_mj))
+        memory = costs.memory_bytes()
+        if budget.memory_bytes is not None and memory is not None:
+            self._shares.append((memory[None], budget.memory_bytes))
+        if not self._shares:
+            self._shares.append((costs.flops(), 1.0))
+
+    def of(self, variants: Indices | int, states: Indices | int) -> Numbers:
+        """Of plans by their numbers."""
+        total = np.zeros(np.broadcast_shapes(np.shape(variants), np.shape(states)))
+        for needs, limit in self._shares:
+            # Memory does not depend on the variant.
+            found = needs[variants if len(needs) > 1 else 0, states] / limit
+            # Times that were never measured tell nothing of what a step costs.
+            total = total + np.where(np.isfinite(found), found, 0.0)
+        return total
+
+
+def _without_calibration(fixed: FixedPolicy, request: PlanRequest, name: str) -> Plan:
+    plan = fixed.choose(request)
+    why = f"policy '{name}' needs a calibrated pack and this one is not: did as 'fixed'"
+    return plan.model_copy(update={"note": why if plan.note is None else f"{why}; {plan.note}"})
+
+
+_POLICIES: Mapping[PolicyName, Callable[[], Policy]] = {
+    "fixed": FixedPolicy,
+    "round_robin": RoundRobinPolicy,
+    "greedy": GreedyPolicy,
+    "optimal": OptimalPolicy,
+}
+
+
+def make_policy(name: str) -> Policy:
+    """A new policy; each runtime has one of its own.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    for known, make in _POLICIES.items():
+        if known == name:
+            return make()
+    raise ConfigError(
+        f"there is no policy '{name}'",
+        field="policy",
+        remedy=f"use one of {', '.join(POLICY_NAMES)}",
+    )
