@@ -1,15 +1,20 @@
 """A LiDAR sweep from above: counts, heights and intensities per cell, an earlier sweep beside it.
 
-The CPU twin of a kernel to come: float32, no order of points matters. Points come in the ego frame
-(x forward, y left, z up from the ground); moving them there is the caller's affair.
+Three twins give the same bits: numpy here, C (`arrays.c`) and CUDA (`bev_grid.cu`), the latter two
+with the bodies of `bev_grid.h`; no order of points matters. Points come in the ego frame (x
+forward, y left, z up from the ground); moving them there is the caller's affair.
 """
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .array_library import ArrayLibrary
 
 Float = NDArray[np.float32]
 
@@ -33,6 +38,25 @@ CHANNELS = (
 _POINT_COLUMNS = 4
 _INTENSITY_MAX = 255.0
 _HEIGHT_SCALE_M = 2.0
+#: Intensities of 0 to 1 are summed in steps of this size, as integers: sums of floats would depend
+#: on the order of the points.
+_INTENSITY_STEP = 2.0**-30
+_MAX_LEVELS = 8
+
+
+class BevParameters(ctypes.Structure):
+    """`BevGrid` of `bev_grid.h`."""
+
+    _fields_ = (
+        ("stride", ctypes.c_int64),
+        ("cells", ctypes.c_int32),
+        ("levels", ctypes.c_int32),
+        ("range", ctypes.c_float),
+        ("cell", ctypes.c_float),
+        ("edges", ctypes.c_float * (_MAX_LEVELS + 1)),
+        ("intensity_max", ctypes.c_float),
+        ("height_scale", ctypes.c_float),
+    )
 
 
 def bev_grid(
@@ -42,6 +66,7 @@ def bev_grid(
     *,
     range_m: float = RANGE_M,
     cell_m: float = CELL_M,
+    library: ArrayLibrary | None = None,
 ) -> Float:
     """Sort the points of a sweep into cells.
 
@@ -51,6 +76,7 @@ def bev_grid(
         previous_s: how many seconds earlier; not read without `previous`.
         range_m: the grid reaches from `-range_m` to `range_m` in x and y.
         cell_m: side of a cell.
+        library: None computes in numpy, with the same result.
 
     Returns:
         float32 `[12, cells, cells]` in the order of `CHANNELS`; row 0 is at `x = -range_m`, column
@@ -61,30 +87,116 @@ def bev_grid(
         ValueError: another dtype or shape, no finite point, or sizes that make no grid.
     """
     cells = cells_of(range_m, cell_m)
-    columns = _usable(points, "the sweep")
-    if columns.shape[1] == 0:
+    _check(points, "the sweep")
+    if previous is not None:
+        _check(previous, "the earlier sweep")
+    grid = np.zeros((len(CHANNELS), cells * cells), np.float32)
+    # Levels, then highest, lowest, mean and highest intensity of the present sweep.
+    first = len(SLICES_M) - 1 + 4
+    if library is not None:
+        compiled = _Compiled(library, range_m, cell_m, cells)
+        finite = compiled.add(points, SLICES_M, grid[:first], None)
+        if previous is not None:
+            compiled.add(previous, PREVIOUS_SLICES_M, grid[first:], previous_s)
+    else:
+        finite = _add_present(points, grid[:first], range_m, cell_m, cells)
+        if previous is not None:
+            _add_earlier(previous, grid[first:], range_m, cell_m, cells)
+            grid[-1] = previous_s
+    if not finite:
         raise ValueError(
             f"none of the {len(points)} points is finite" if len(points) else "the cloud is empty"
         )
-    grid = np.zeros((len(CHANNELS), cells * cells), np.float32)
+    return grid.reshape(len(CHANNELS), cells, cells)
+
+
+class _Compiled:
+    """One grid through the library."""
+
+    def __init__(self, library: ArrayLibrary, range_m: float, cell_m: float, cells: int) -> None:
+        self._library = library
+        self._sizes = (range_m, cell_m)
+        size = cells * cells
+        self._floats = np.empty((3, size), np.float32)
+        self._steps = np.empty(size, np.uint64)
+
+    def add(
+        self, points: Float, slices: tuple[float, ...], channels: Float, seconds: float | None
+    ) -> int:
+        """Fill the channels of one sweep, an earlier one if `seconds` says how much; returns how
+        many points are finite."""
+        points = np.ascontiguousarray(points)
+        parameters = bev_parameters(points.shape[1], slices, *self._sizes)
+        counts = np.empty((len(slices) - 1, channels.shape[1]), np.uint32)
+        arrays = [counts, *self._floats, self._steps]
+        addresses = [array.ctypes.data for array in arrays]
+        at = ctypes.addressof(parameters)
+        finite = self._library.bev_grid_add(at, points.ctypes.data, len(points), *addresses)
+        logarithms = count_logarithms(len(points))
+        self._library.bev_grid_fill(
+            at,
+            seconds is not None,
+            seconds or 0.0,
+            logarithms.ctypes.data,
+            *addresses,
+            channels.ctypes.data,
+        )
+        return finite
+
+
+def bev_parameters(
+    stride: int, slices: tuple[float, ...], range_m: float, cell_m: float
+) -> BevParameters:
+    """What the compiled twins are given for one sweep.
+
+    Args:
+        stride: numbers from one point to the next.
+        slices: heights that points are told apart by.
+        range_m: see `bev_grid`.
+        cell_m: see `bev_grid`.
+    """
+    return BevParameters(
+        stride=stride,
+        cells=cells_of(range_m, cell_m),
+        levels=len(slices) - 1,
+        range=range_m,
+        cell=cell_m,
+        edges=tuple(slices),
+        intensity_max=_INTENSITY_MAX,
+        height_scale=_HEIGHT_SCALE_M,
+    )
+
+
+def count_logarithms(points: int) -> Float:
+    """`log(1 + n)` of 0 to `points` and more, as counts are given."""
+    return _logarithms(1 << points.bit_length())
+
+
+@lru_cache(maxsize=4)
+def _logarithms(count: int) -> Float:
+    return np.log1p(np.arange(count + 1, dtype=np.float32))
+
+
+def _add_present(points: Float, channels: Float, range_m: float, cell_m: float, cells: int) -> int:
+    columns = _finite(points)
     first = len(SLICES_M) - 1
     cell, (_, _, z, intensity) = _inside(columns, SLICES_M, range_m, cell_m, cells)
-    _counts(grid[:first], cell, z, SLICES_M)
-    _heights(grid[first], grid[first + 1], cell, z)
+    _counts(channels[:first], cell, z, SLICES_M)
+    _heights(channels[first], channels[first + 1], cell, z)
     intensity = np.clip(intensity, 0, _INTENSITY_MAX) / np.float32(_INTENSITY_MAX)
     number = np.bincount(cell, minlength=cells * cells)
-    total = np.bincount(cell, weights=intensity, minlength=cells * cells)
-    grid[first + 2] = total / np.maximum(number, 1)
-    np.maximum.at(grid[first + 3], cell, intensity)
-    if previous is not None:
-        start = first + 4
-        stop = start + len(PREVIOUS_SLICES_M) - 1
-        earlier = _usable(previous, "the earlier sweep")
-        cell, (_, _, z, _) = _inside(earlier, PREVIOUS_SLICES_M, range_m, cell_m, cells)
-        _counts(grid[start:stop], cell, z, PREVIOUS_SLICES_M)
-        _heights(grid[stop], None, cell, z)
-        grid[stop + 1] = previous_s
-    return grid.reshape(len(CHANNELS), cells, cells)
+    steps = np.floor(intensity * np.float32(1 / _INTENSITY_STEP))
+    total = np.bincount(cell, weights=steps, minlength=cells * cells)
+    channels[first + 2] = total / (np.maximum(number, 1) / _INTENSITY_STEP)
+    np.maximum.at(channels[first + 3], cell, intensity)
+    return columns.shape[1]
+
+
+def _add_earlier(points: Float, channels: Float, range_m: float, cell_m: float, cells: int) -> None:
+    levels = len(PREVIOUS_SLICES_M) - 1
+    cell, (_, _, z, _) = _inside(_finite(points), PREVIOUS_SLICES_M, range_m, cell_m, cells)
+    _counts(channels[:levels], cell, z, PREVIOUS_SLICES_M)
+    _heights(channels[levels], None, cell, z)
 
 
 def cells_of(range_m: float, cell_m: float) -> int:
@@ -101,12 +213,15 @@ def cells_of(range_m: float, cell_m: float) -> int:
     return cells
 
 
-def _usable(points: NDArray[np.float32], what: str) -> Float:
-    """The finite points as columns `[4, n]`."""
+def _check(points: NDArray[np.float32], what: str) -> None:
     if points.dtype != np.float32 or points.ndim != 2 or points.shape[1] < _POINT_COLUMNS:
         raise ValueError(
             f"{what} is float32 [n, {_POINT_COLUMNS}+], got {points.dtype} {list(points.shape)}"
         )
+
+
+def _finite(points: NDArray[np.float32]) -> Float:
+    """The finite points as columns `[4, n]`."""
     columns = np.ascontiguousarray(points[:, :_POINT_COLUMNS].T)
     finite = np.isfinite(columns).all(axis=0)
     return columns if finite.all() else columns[:, finite]

@@ -1,7 +1,8 @@
 """Camera pictures to network inputs: decoded at reduced scale, cropped, resized, normalised.
 
 JPEG is decoded through the DCT scaling of libjpeg (1/2, 1/4, 1/8), so a small target never pays for
-the full picture. A file that is not whole is an error, never a picture with a grey rest.
+the full picture. A file that is not whole is an error, never a picture with a grey rest. What
+becomes of the pixels is the kernel's affair, see `image_input.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .array_library import ArrayLibrary
+from .image_input import image_input, kept_part
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,6 +51,7 @@ def decode_image(
     std: Sequence[float],
     *,
     max_pixels: int = MAX_PIXELS,
+    library: ArrayLibrary | None = None,
 ) -> NDArray[np.float32]:
     """Decode a JPEG or PNG file into a network input.
 
@@ -64,6 +69,7 @@ def decode_image(
         mean: subtracted from each of R, G, B, which are 0..255.
         std: divides each channel.
         max_pixels: the largest picture to accept, in pixels.
+        library: of compiled kernels; None computes in numpy, with the same result.
 
     Returns:
         float32 `[3, height, width]`: `(value - mean) / std`.
@@ -85,11 +91,17 @@ def decode_image(
         image = _decode(data, height, width, max_pixels)
     else:
         raise ValueError(f"{len(data)} bytes that are neither a JPEG nor a PNG file")
-    return _normalize(_fit(image, height, width), mean, std)
+    return preprocess_image(np.asarray(image), height, width, mean, std, library=library)
 
 
 def preprocess_image(
-    image: NDArray[np.uint8], height: int, width: int, mean: Sequence[float], std: Sequence[float]
+    image: NDArray[np.uint8],
+    height: int,
+    width: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    library: ArrayLibrary | None = None,
 ) -> NDArray[np.float32]:
     """Crop, resize and normalise a decoded picture; the twin of `decode_image`.
 
@@ -99,6 +111,7 @@ def preprocess_image(
         width: columns of the result.
         mean: subtracted from each of R, G, B, which are 0..255.
         std: divides each channel.
+        library: of compiled kernels; None computes in numpy, with the same result.
 
     Returns:
         float32 `[3, height, width]`: `(value - mean) / std`.
@@ -106,11 +119,8 @@ def preprocess_image(
     Raises:
         ValueError: the picture has another dtype or shape, or no pixels.
     """
-    from PIL import Image
-
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(f"a picture is uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
-    return _normalize(_fit(Image.fromarray(image), height, width), mean, std)
+    prepared = image_input(image, "rgb8", height, width, mean, std, library=library)
+    return prepared.astype(np.float32, copy=False)
 
 
 def decode_small(
@@ -178,7 +188,7 @@ def placement(picture: bytes | NDArray[np.uint8], height: int, width: int) -> Pl
         kept, shrunk = whole, 1.0
     else:
         whole, kept, shrunk = _sizes(picture, height, width)
-    left, top, part_width, part_height = _part(*kept, height, width)
+    left, top, part_width, part_height = kept_part(*kept, height, width)
     return Placement(
         picture_width=whole[0],
         picture_height=whole[1],
@@ -272,41 +282,3 @@ def _require_whole_png(data: bytes) -> None:
             return
         position = end + 4
     raise ValueError(f"a truncated PNG file: {len(data)} bytes without the last chunk")
-
-
-def _part(columns: int, rows: int, height: int, width: int) -> tuple[float, float, float, float]:
-    """Left, top, width and height of the largest centred part with the target's aspect ratio."""
-    scale = min(columns / width, rows / height)
-    # Not beyond the picture, wherever the products round to.
-    part_width = min(width * scale, columns)
-    part_height = min(height * scale, rows)
-    left, top = (columns - part_width) / 2, (rows - part_height) / 2
-    if scale == 1:
-        # Whole pixels: half a pixel of centring is not worth a resampling.
-        left, top = int(left), int(top)
-    return left, top, part_width, part_height
-
-
-def _fit(image: Image, height: int, width: int) -> Image:
-    """Resize the largest centred part that has the target's aspect ratio."""
-    from PIL.Image import Resampling
-
-    left, top, part_width, part_height = _part(image.width, image.height, height, width)
-    if (part_width, part_height) == (width, height):
-        return image.crop((int(left), int(top), int(left) + width, int(top) + height))
-    box = (left, top, left + part_width, top + part_height)
-    return image.resize((width, height), Resampling.BILINEAR, box=box, reducing_gap=2.0)
-
-
-def _normalize(image: Image, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ValueError(
-            f"mean {list(mean)} and std {list(std)} are not three values each, std > 0"
-        )
-    pixels = np.asarray(image)
-    tensor = np.empty((3, image.height, image.width), np.float32)
-    levels = np.arange(256, dtype=np.float32)
-    for channel in range(3):
-        table = (levels - np.float32(mean[channel])) / np.float32(std[channel])
-        np.take(table, pixels[:, :, channel], out=tensor[channel], mode="clip")
-    return tensor

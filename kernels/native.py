@@ -16,19 +16,15 @@ from pathlib import Path
 
 _COMPILERS = ("cc", "gcc", "clang")
 
+_COMMON = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-pthread", "-fno-math-errno")
+
 #: Sums may be reordered so that they vectorise. Not `-ffast-math`, which would change how the whole
 #: process treats denormal numbers.
-_FLAGS = (
-    "-std=gnu11",
-    "-O3",
-    "-fPIC",
-    "-shared",
-    "-pthread",
-    "-fno-math-errno",
-    "-fassociative-math",
-    "-fno-signed-zeros",
-    "-fno-trapping-math",
-)
+REORDERED = (*_COMMON, "-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math")
+
+#: Every operation is rounded as IEEE 754 says and none is fused with another, so that results are
+#: the same bits on every machine.
+EXACT = (*_COMMON, "-fno-trapping-math", "-ffp-contract=off")
 
 #: Tried in turn: some compilers do not know the processor that they run on.
 _TUNINGS = (("-march=native",), ("-mcpu=native",), ())
@@ -37,7 +33,7 @@ _TIMEOUT_S = 120
 
 
 def load_native(
-    sources: Sequence[Path], folder: Path, machine: str
+    sources: Sequence[Path], folder: Path, machine: str, flags: Sequence[str] = REORDERED
 ) -> tuple[ctypes.CDLL | None, str]:
     """Load the library that `sources` compile to.
 
@@ -45,6 +41,7 @@ def load_native(
         sources: the file to compile, then those that it includes.
         folder: where libraries are kept; made if missing.
         machine: what the machine code depends on, see `runtime/engine_key.py`.
+        flags: `REORDERED` or `EXACT`.
 
     Returns:
         The library and how it was made, or None and why there is none.
@@ -53,10 +50,10 @@ def load_native(
     if compiler is None:
         return None, f"no C compiler ({', '.join(_COMPILERS)}) was found"
     try:
-        key = _key(compiler, sources, machine)
+        key = _key(compiler, sources, machine, flags)
         path = folder / f"{sources[0].stem}-{key}.so"
         if not _is_whole(path):
-            reason = _compile(compiler, sources[0], path)
+            reason = _compile(compiler, sources[0], path, flags)
             if reason:
                 return None, reason
         return ctypes.CDLL(str(path)), f"compiled with {compiler}"
@@ -64,9 +61,9 @@ def load_native(
         return None, f"{compiler} gave no library: {error}"
 
 
-def _key(compiler: str, sources: Sequence[Path], machine: str) -> str:
+def _key(compiler: str, sources: Sequence[Path], machine: str, flags: Sequence[str]) -> str:
     version = _run([compiler, "--version"]).stdout
-    digest = hashlib.sha256("\n".join([machine, compiler, version, *_FLAGS]).encode())
+    digest = hashlib.sha256("\n".join([machine, compiler, version, *flags]).encode())
     for source in sources:
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
@@ -84,14 +81,14 @@ def _digest_file(path: Path) -> Path:
     return path.with_suffix(".sha256")
 
 
-def _compile(compiler: str, source: Path, path: Path) -> str:
+def _compile(compiler: str, source: Path, path: Path, flags: Sequence[str]) -> str:
     """Compile `source` to `path`; returns what went wrong, or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     made = path.with_name(f".partial-{os.getpid()}-{path.name}")
     message = ""
     try:
         for tuning in _TUNINGS:
-            command = [compiler, *_FLAGS, *tuning, str(source), "-o", str(made), "-lm"]
+            command = [compiler, *flags, *tuning, str(source), "-o", str(made), "-lm"]
             done = _run(command)
             if done.returncode == 0:
                 digest = hashlib.sha256(made.read_bytes()).hexdigest()

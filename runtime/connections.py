@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..kernels.prefix_pack import prefix_pack
+from .compiled_kernels import compiled_arrays
 from .engine import Engine
 from .errors import ConfigError, PackError
 from .head_state import HeadState
@@ -333,12 +335,21 @@ class Connection:
 
     def _plain(self, sensors: Sequence[SensorRows], blocks: tuple[int, ...]) -> KvPrefix:
         depth = len(blocks)
-        keys, values = [], []
+        total = sum(rows.tokens for rows in sensors)
+        keys, values = self._buffer(depth, total), self._buffer(depth, total)
+        first = 0
         for rows in sensors:
-            gate = self._gates[rows.modality][-depth:, None, None, None]
-            keys.append(gate * rows.keys[-depth:])
-            values.append(gate * rows.values[-depth:])
-        return KvPrefix(blocks, np.concatenate(keys, axis=2), np.concatenate(values, axis=2))
+            gates = np.repeat(self._gates[rows.modality][-depth:, None], rows.tokens, axis=1)
+            for source, target in ((rows.keys, keys), (rows.values, values)):
+                _, heads, tokens, head_dim = source.shape
+                given = np.broadcast_to(source[-depth:], (depth, heads, tokens, head_dim))
+                prefix_pack(given[:, :, None], gates, target, first, library=compiled_arrays()[0])
+            first += rows.tokens
+        return KvPrefix(blocks, keys, values)
+
+    def _buffer(self, depth: int, rows: int) -> Float:
+        config = self._config
+        return np.empty((depth, config.num_kv_heads, rows, config.head_dim), np.float32)
 
     def _conditioned(
         self, sensors: Sequence[SensorRows], heads: Sequence[HeadState], blocks: tuple[int, ...]
@@ -369,17 +380,27 @@ class Connection:
                 *(np.repeat(self._gates[s.modality][-depth:, None], s.tokens, 1) for s in sensors),
             ],
             axis=1,
-        )[:, None, :, None]
-        prefixes = []
-        for keys, values in zip(outputs["key"], outputs["value"], strict=True):
-            prefixes.append(
-                KvPrefix(
-                    blocks,
-                    gates * self._blocks(keys)[-depth:],
-                    gates * self._blocks(values)[-depth:],
-                )
+        )
+        kept = gates.shape[1]
+        packed: list[Float] = []
+        for side in ("key", "value"):
+            target = self._buffer(depth, len(heads) * kept)
+            prefix_pack(
+                self._by_block(outputs[side])[-depth:], gates, target, library=compiled_arrays()[0]
             )
-        return prefixes
+            packed.append(target)
+        starts = range(0, len(heads) * kept, kept)
+        return [
+            KvPrefix(blocks, *(side[:, :, start : start + kept] for side in packed))
+            for start in starts
+        ]
+
+    def _by_block(self, rows: NDArray[np.generic]) -> Float:
+        """`[questions, rows, blocks * kv_heads * head_dim]` as a view
+        `[blocks, kv_heads, questions, rows, head_dim]`."""
+        sizes = (self.spec.blocks_out, self._config.num_kv_heads, self._config.head_dim)
+        split = np.asarray(rows, np.float32).reshape(*rows.shape[:2], *sizes)
+        return split.transpose(2, 3, 0, 1, 4)
 
 
 def check_weights(

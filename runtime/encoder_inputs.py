@@ -6,6 +6,7 @@ Everything that depends on where a sensor was is worked out here; engines see ar
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from ..kernels.bev_grid import bev_grid
 from ..kernels.image import decode_image, placement, preprocess_image
 from ..kernels.object_tokens import OBJECT_COLUMNS, object_tokens
 from ..kernels.range_image import range_image
+from .compiled_kernels import compiled_arrays
 from .encoder_specs import BevInput, CameraInput, LidarInput
 from .errors import SensorError
 from .frames import Float64, SensorFrame, SensorGeometry
@@ -33,11 +35,12 @@ def image_of(frame: SensorFrame, spec: CameraInput) -> Float:
         SensorError: it is none, or damaged.
     """
     target = (spec.height, spec.width, spec.mean, spec.std)
+    library, _ = compiled_arrays()
     try:
         if isinstance(frame.payload, bytes):
-            return decode_image(frame.payload, *target)
+            return decode_image(frame.payload, *target, library=library)
         if isinstance(frame.payload, np.ndarray):
-            return preprocess_image(frame.payload, *target)  # pyright: ignore[reportArgumentType] - dtype is checked there
+            return preprocess_image(frame.payload, *target, library=library)  # pyright: ignore[reportArgumentType] - dtype is checked there
     except ValueError as error:
         raise SensorError(
             str(error),
@@ -101,6 +104,7 @@ def range_image_of(frame: SensorFrame, spec: LidarInput) -> Float:
             intensity_max=spec.intensity_max,
             mean=spec.mean,
             std=spec.std,
+            library=compiled_arrays()[0],
         )
     except ValueError as error:
         raise _bad_cloud(frame, error) from error
@@ -116,12 +120,14 @@ def bev_grid_of(frame: SensorFrame, previous: SensorFrame | None, spec: BevInput
     """
     geometry = _required(frame)
     moved = None if previous is None else _earlier_in(geometry, previous)
+    library, _ = compiled_arrays()
+    make = partial(bev_grid, range_m=spec.range_m, cell_m=spec.cell_m, library=library)
     try:
         points = _transformed(frame, geometry.ego_from_sensor)
         if previous is None or moved is None:
-            return bev_grid(points, range_m=spec.range_m, cell_m=spec.cell_m)
+            return make(points)
         seconds = (frame.stamp_ns - previous.stamp_ns) * 1e-9
-        return bev_grid(points, moved, seconds, range_m=spec.range_m, cell_m=spec.cell_m)
+        return make(points, moved, seconds)
     except ValueError as error:
         raise _bad_cloud(frame, error) from error
 

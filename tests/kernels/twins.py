@@ -1,0 +1,37 @@
+"""The compiled twins of the array kernels, for tests."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+
+from tailwire.kernels.array_library import SOURCES, ArrayLibrary, load_arrays
+
+C_COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+CPP_COMPILER = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
+
+
+@cache
+def compiled(language: str) -> ArrayLibrary:
+    """The twins as C, with the flags that the runtime uses, or as C++, as nvcc reads the bodies."""
+    if (C_COMPILER if language == "c" else CPP_COMPILER) is None:
+        pytest.skip(f"there is no compiler of {language}")
+    folder = Path(mkdtemp(prefix="tailwire-twins-"))
+    if language == "c":
+        library, reason = load_arrays(folder, "tests")
+        assert library is not None, reason
+        return library
+    target = folder / "arrays.so"
+    flags = ["-std=c++11", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-Wall", "-Werror"]
+    command = [str(CPP_COMPILER), *flags, "-x", "c++", str(SOURCES[0]), "-o", str(target)]
+    subprocess.run(command, check=True)
+    return ArrayLibrary(ctypes.CDLL(str(target)))
+
+
+both = pytest.mark.parametrize("language", ["c", "c++"])
