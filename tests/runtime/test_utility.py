@@ -1,0 +1,194 @@
+"""Expected accuracy of plans, against a made-up world whose truth is known."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tailwire.runtime.calibration_table import CalibrationCell, CalibrationTable, MeasuredPlan
+from tailwire.runtime.pack import read_manifest
+from tailwire.runtime.plan_space import PlanSpace
+from tailwire.runtime.question_kinds import Topic
+from tailwire.runtime.utility import UtilityModel, fit_cells, fit_utility
+
+from ..calibrations import (
+    CONDITIONS,
+    DRIVING,
+    TOPICS,
+    drawn_cells,
+    driving_traits,
+    true_accuracy,
+)
+
+TRAITS = driving_traits()
+
+
+@pytest.fixture(scope="module")
+def model() -> UtilityModel:
+    found = fit_cells(drawn_cells(12), TRAITS)
+    assert found is not None
+    return found
+
+
+def _plan(**ages_ms: int) -> MeasuredPlan:
+    return MeasuredPlan(
+        sensors=tuple(ages_ms), ages_ms=tuple(ages_ms.values()), tail_blocks=6, precision="int8"
+    )
+
+
+def _estimate(model: UtilityModel, plan: MeasuredPlan, key: str, condition: str | None) -> float:
+    ages = dict(zip(plan.sensors, plan.ages_ms, strict=True))
+    return model.accuracy(key, condition, ages, plan.tail_blocks or 6, "int8").mean
+
+
+def test_plans_that_nobody_measured_are_predicted(model: UtilityModel) -> None:
+    measured = [cell.plan for cell in drawn_cells(1)]
+    cameras = [sensor for sensor in TRAITS.modalities if sensor.startswith("cam")]
+    plans = [
+        _plan(**dict.fromkeys(pair, 0), **more)
+        for pair in itertools.combinations(cameras, 2)
+        for more in ({}, {"lidar_top": 500}, {"lidar_top": 250})
+    ]
+    new = [plan for plan in plans if plan not in measured]
+    wrong = [
+        _estimate(model, plan, key, condition) - true_accuracy(plan, key, condition, TRAITS)
+        for plan in new
+        for key in TOPICS
+        for condition in CONDITIONS
+    ]
+    assert len(new) >= 30
+    assert np.sqrt(np.mean(np.square(wrong))) < 0.035
+
+
+def test_it_beats_the_counts_of_cells(model: UtilityModel) -> None:
+    cells = drawn_cells(12)
+    truth = np.array([true_accuracy(c.plan, c.topic, c.condition, TRAITS) for c in cells])
+    fitted = np.array([_estimate(model, c.plan, c.topic, c.condition) for c in cells])
+    counted = np.array([cell.accuracy for cell in cells])
+    assert np.square(fitted - truth).mean() < 0.1 * np.square(counted - truth).mean()
+
+
+def test_the_camera_that_looks_there_is_worth_most(model: UtilityModel) -> None:
+    front, back = (
+        _estimate(model, _plan(**{sensor: 0}), "object@front", "day")
+        for sensor in ("cam_front", "cam_back")
+    )
+    blind = _estimate(model, _plan(), "object@front", "day")
+    assert front > blind + 0.15
+    assert back == pytest.approx(blind, abs=1e-9)
+
+
+def test_cameras_are_worth_less_at_night_and_tokens_with_age(model: UtilityModel) -> None:
+    assert _estimate(model, _plan(cam_front=0), "exist@front", "night") < _estimate(
+        model, _plan(cam_front=0), "exist@front", "day"
+    )
+    ages = [_estimate(model, _plan(lidar_top=age), "count", "day") for age in (0, 300, 600, 1500)]
+    assert ages == sorted(ages, reverse=True)
+    lidar = list(TRAITS.groups).index("lidar")
+    assert model.fitted.life_ms[lidar] == pytest.approx(1000, rel=0.3)
+
+
+def test_a_shallower_tail_is_worth_less(model: UtilityModel) -> None:
+    deep, shallow = (
+        model.accuracy("count", "day", {"lidar_top": 0}, depth, "int8").mean for depth in (6, 4)
+    )
+    blind = _estimate(model, _plan(), "count", "day")
+    assert shallow - blind == pytest.approx(0.8 * (deep - blind), abs=0.05)
+    # What was not measured is taken from the nearest that was.
+    assert model.accuracy("count", "day", {"lidar_top": 0}, 3, "fp32").mean == shallow
+
+
+def test_what_is_not_known_lies_between_what_is(model: UtilityModel) -> None:
+    plan = _plan(cam_front=0, cam_front_left=0)
+    known = [_estimate(model, plan, "exist", condition) for condition in CONDITIONS]
+    assert min(known) < _estimate(model, plan, "exist", None) < max(known)
+    assert _estimate(model, plan, "exist", "snow") == _estimate(model, plan, "exist", None)
+    kinds = [_estimate(model, plan, key, "day") for key in ("exist", "count", "object", "status")]
+    assert min(kinds) < _estimate(model, plan, "other", "day") < max(kinds)
+    assert model.accuracy("exist", "day", {"sonar": 0}, 6, "int8").mean == _estimate(
+        model, _plan(), "exist", "day"
+    )
+
+
+def test_few_counts_leave_more_unknown() -> None:
+    plan = _plan(cam_front=0, lidar_top=0)
+    few, many = (fit_cells(drawn_cells(count), TRAITS) for count in (1, 20))
+    assert few is not None and many is not None
+    ages = {"cam_front": 0.0, "lidar_top": 0.0}
+    one, other = (m.accuracy("status@front", "night", ages, 6, "int8") for m in (few, many))
+    assert 0 < other.deviation < one.deviation < 0.2
+    assert abs(other.mean - true_accuracy(plan, "status@front", "night", TRAITS)) < 0.05
+    scattered = fit_cells(drawn_cells(20), TRAITS, dispersion=4)
+    assert scattered is not None
+    wide = scattered.accuracy("status@front", "night", ages, 6, "int8")
+    assert wide.deviation == pytest.approx(2 * other.deviation)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_all_plans_at_once_equal_each_alone(model: UtilityModel, turned: bool) -> None:
+    sensors = tuple(TRAITS.modalities)
+    sensors = (*sensors[3:], *sensors[:3]) if turned else sensors
+    space = PlanSpace(sensors, ((4, "int8"), (6, "int8"), (6, "fp32")))
+    weights = {"exist@front": 1.0, "count": 2.5, "other": 0.5, Topic("status", ("back",)).key: 1.0}
+    rng = np.random.default_rng(4)
+    ages = rng.uniform(0, 900, (len(sensors), 2)).astype(np.float32)
+    ages[2] = np.nan
+    bound = model.bind(space, TRAITS.modalities)
+    found = bound.expected(weights, "night", ages)
+    assert found.shape == (3, 3**8)
+    assert found.dtype == np.float32
+    for state in rng.integers(0, space.num_states, 40).tolist():
+        actions = space.actions(state)
+        if sensors[2] in actions:
+            assert np.isfinite(found[:, state]).all()
+            continue
+        own = {
+            sensor: float(ages[sensors.index(sensor), 1 if action == "run" else 0])
+            for sensor, action in actions.items()
+        }
+        for number, (depth, precision) in enumerate(space.variants):
+            mean = sum(
+                weight * model.accuracy(key, "night", own, depth, precision).mean
+                for key, weight in weights.items()
+            )
+            assert found[number, state] == pytest.approx(mean / 5, abs=1e-5)
+    np.testing.assert_array_equal(found, bound.expected(weights, "night", ages))
+
+
+def test_spaces_of_few_and_of_unknown_sensors_are_bound(model: UtilityModel) -> None:
+    modalities = {**TRAITS.modalities, "lidar_rear": "lidar", "sonar": "sonar"}
+    for sensors in ((), ("lidar_top",), ("sonar", "lidar_rear", "cam_back")):
+        space = PlanSpace(sensors, ((6, "int8"),))
+        ages = np.zeros((len(sensors), 2), np.float32)
+        found = model.bind(space, modalities).expected({"count": 1}, None, ages)
+        assert found.shape == (1, 3 ** len(sensors))
+        assert found[0, 0] == pytest.approx(_estimate(model, _plan(), "count", None), abs=1e-5)
+        if len(sensors) == 3:
+            states = [space.state_of({sensor: "run"}) for sensor in sensors]
+            sonar, lidar, camera = found[0, states]
+            assert sonar == found[0, 0]
+            assert lidar > camera > sonar
+
+
+def test_a_table_of_the_first_format_makes_a_model() -> None:
+    cells = [
+        CalibrationCell(MeasuredPlan.newest(*sensors), kind, condition, 100, right)
+        for sensors, rights in (
+            (("lidar_top",), (80, 55)),
+            (tuple(s for s in TRAITS.modalities if s.startswith("cam")), (70, 43)),
+            (tuple(s for s in TRAITS.modalities if s != "objects"), (82, 58)),
+        )
+        for kind, right in zip(("exist", "count"), rights, strict=True)
+        for condition in CONDITIONS
+    ]
+    table = CalibrationTable.of("made up", cells)
+    model = fit_utility(table, read_manifest(DRIVING))
+    assert model is not None
+    assert _estimate(model, _plan(lidar_top=0), "exist", "day") == pytest.approx(0.8, abs=0.03)
+    assert _estimate(model, _plan(lidar_top=0), "count", "day") == pytest.approx(0.55, abs=0.03)
+
+
+def test_without_cells_there_is_no_model() -> None:
+    assert fit_utility(CalibrationTable.of("nothing", []), read_manifest(DRIVING)) is None
