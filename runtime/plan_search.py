@@ -8,12 +8,9 @@ what it wants of a decision (`policies.py`).
 are there and young enough, or leave it off. A sensor that is pinned on, or that a question to be
 answered now needs, is not off; pinned on, a frame that waits is encoded; pinned off, it is off.
 
-**Which questions are answered**: those that have no last answer to give again, and of the others
-as many as fit, by priority, then by the age of their last answer, then in the order asked. "Fits"
-is asked of plans with at least one sensor, for the last answer is worth more than one given blind;
-only where no such plan fits, a plan without sensors answers those that must be. A question that
-needs a sensor which has nothing to give keeps its last answer; if it has none, it is answered
-without.
+**Which questions are answered**: as many as fit, in the order of `plan_questions.py`. "Fits" is
+asked of plans with at least one sensor, for the last answer is worth more than one given blind;
+only where no such plan fits, a plan without sensors answers those that must be.
 
 **Ties**: of plans whose expected shares differ by less than `TIE`, the one with fewest FLOPs; of
 those, the first in the order of variants and states.
@@ -37,6 +34,7 @@ from .errors import BudgetError
 from .model_config import Precision
 from .plan_arrays import CostArrays, Moment, PlanArrays
 from .plan_costs import PlanCost, PlanFormulas
+from .plan_questions import QuestionQueue, needed_sensors, queue_of, weights_of
 from .plan_space import ACTIONS, OFF, Float, PlanSpace
 from .plan_times import Indices, Mask
 from .plans import Plan
@@ -116,9 +114,8 @@ class PlanSearch:
     def _worth_most(self, request: PlanRequest, variants: Variants) -> tuple[str, ...]:
         """The sensors that are searched, where there are too many."""
         able = [name for name, state in request.sensors.items() if state.usable]
-        asked = range(len(request.questions))
-        firm = {s for s in _needed(request, asked) if request.sensors[s].usable}
-        firm |= {s for s in able if request.sensors[s].pin == "on"}
+        needed = needed_sensors(request.questions, range(len(request.questions)))
+        firm = {s for s in able if s in needed or request.sensors[s].pin == "on"}
         worth = {s: self._alone(request, s, variants) for s in able}
         ranked = sorted(able, key=lambda s: (s not in firm, -worth[s]))
         kept = set(ranked[:MAX_SENSORS])
@@ -146,43 +143,10 @@ class Decision:
         self._asking: dict[tuple[int, ...], CostArrays] = {}
 
     @cached_property
-    def order(self) -> list[int]:
-        """Questions that may be answered now, those first that come first."""
-        asked = self.request.questions
-        lacking = [i for i, q in enumerate(asked) if q.sensors and self._lacks(i)]
-        waiting = [i for i in lacking if asked[i].held_age_ms is not None]
-        if len(waiting) == len(asked):
-            waiting = []
-        able = [i for i in range(len(asked)) if i not in waiting]
-        return sorted(able, key=self._urgency)
-
-    @property
-    def must(self) -> int:
-        """How many of `order` have to be answered now: those without a last answer, at least 1."""
-        asked = self.request.questions
-        return max(sum(asked[i].held_age_ms is None for i in self.order), min(1, len(self.order)))
-
-    def _urgency(self, index: int) -> tuple[bool, float, float, int]:
-        question = self.request.questions[index]
-        age_ms = question.held_age_ms
-        return age_ms is not None, -question.priority, -(age_ms or 0.0), index
-
-    def _lacks(self, index: int) -> bool:
-        """Whether a sensor that a question needs has nothing to give, or is not searched."""
-        return any(not self._is_usable(s) for s in self.request.questions[index].sensors)
-
-    def _is_usable(self, sensor: str) -> bool:
-        return sensor in self.space.sensors and self.request.sensors[sensor].usable
-
-    @cached_property
-    def lacking(self) -> tuple[str, ...]:
-        """Sensors that are needed and have nothing to give."""
-        needed = _needed(self.request, range(len(self.request.questions)))
-        return tuple(s for s in needed if not self._is_usable(s))
-
-    def first(self, count: int) -> tuple[int, ...]:
-        """The first questions of `order`, as they were asked."""
-        return tuple(sorted(self.order[:count]))
+    def queue(self) -> QuestionQueue:
+        """The questions in the order in which they are answered."""
+        states = self.request.sensors
+        return queue_of(self.request, {s for s in self.space.sensors if states[s].usable})
 
     def that_fit(self) -> tuple[tuple[int, ...], Mask]:
         """The questions that are answered now, and which plans can answer them.
@@ -190,21 +154,35 @@ class Decision:
         Raises:
             BudgetError: no plan fits.
         """
-        count = self._most(self.must, len(self.order), lambda n: self._fits(n, blind=False))
-        blind = count is None
-        if count is None:
-            count = self.must
-            if not self._fits(count, blind=True):
-                raise self._impossible()
-        asked = self.first(count)
-        allowed = self.allowed(asked, blind=blind)
-        return asked, self.costs(asked).within(self.request.budget, allowed)
+        least, most = self.queue.must, len(self.queue.order)
+        asked = self.queue.first(most)
+        possible = self.possible(asked)
+        if possible.any():
+            return asked, possible
+        count = self._most(least, most, lambda n: self._fits(n, blind=False))
+        if count is not None:
+            asked = self.queue.first(count)
+            return asked, self.possible(asked)
+        if not self._fits(least, blind=True):
+            raise self._impossible()
+        asked = self.queue.first(least)
+        return asked, self.possible(asked, blind=True)
+
+    def possible(self, asked: Sequence[int], *, blind: bool = False) -> Mask:
+        """`[variants, states]`: plans that can answer these questions and keep the budget.
+
+        Args:
+            asked: questions that are answered.
+            blind: whether a plan may do without any sensor where there are some.
+        """
+        return self.costs(asked).within(self.request.budget, self.allowed(asked, blind=blind))
 
     @staticmethod
     def _most(least: int, most: int, fits: Callable[[int], bool]) -> int | None:
-        """The largest count that fits, None if not even the least does; more never fits better."""
-        if fits(most):
-            return most
+        """The largest count below `most`, which does not fit; None if none does.
+
+        More never fits better.
+        """
         if least >= most or not fits(least):
             return None
         while most - least > 1:
@@ -220,7 +198,7 @@ class Decision:
 
         Costs only grow with sensors, so it is enough to look at plans with as few as may be.
         """
-        asked = self.first(count)
+        asked = self.queue.first(count)
         states = self.small_states(asked, blind=blind)
         every = np.ones(len(states), dtype=bool)
         return bool(self.costs(asked).within(self.request.budget, every, states).any())
@@ -261,8 +239,12 @@ class Decision:
         Args:
             asked: questions that are answered; the sensors that they need are not off.
         """
-        needed = _needed(self.request, asked)
+        needed = needed_sensors(self.request.questions, asked)
         return [_able(self.request.sensors[s], s in needed) for s in self.space.sensors]
+
+    def able(self, sensor: str, asked: Sequence[int]) -> _Able:
+        """Which of off, reuse and run a sensor can do; see `allowed`."""
+        return self._actions(asked)[self.space.sensors.index(sensor)]
 
     def costs(self, asked: Sequence[int]) -> CostArrays:
         """Of all plans that answer these questions."""
@@ -279,10 +261,7 @@ class Decision:
         """
         if self._bound is None:
             raise ValueError("the pack is not calibrated, so nothing is known of expected answers")
-        weights: dict[str, float] = {}
-        for index in asked:
-            question = self.request.questions[index]
-            weights[question.kind] = weights.get(question.kind, 0.0) + question.priority
+        weights = weights_of(self.request.questions, asked)
         return self._bound.expected(weights, self.request.condition, self._ages_ms)
 
     @cached_property
@@ -316,7 +295,7 @@ class Decision:
         chosen: Chosen,
         asked: Sequence[int],
         policy: str,
-        expected: Float | None = None,
+        share: float | None = None,
         note: str | None = None,
     ) -> Plan:
         """A plan as the runtime takes it.
@@ -325,12 +304,11 @@ class Decision:
             chosen: the plan.
             asked: questions that it answers.
             policy: that chose it.
-            expected: `[variants, states]`, None where nothing is known of it.
+            share: expected share of right answers, None where nothing is known of it.
             note: what a reader should know; what was not measured or not there is added.
         """
         depth, precision = self.space.variants[chosen.variant]
         cost = self.cost(chosen, asked)
-        share = None if expected is None else float(expected[chosen.variant, chosen.state])
         everything = len(asked) == len(self.request.questions)
         return Plan(
             sensors=self.space.actions(chosen.state),
@@ -355,13 +333,13 @@ class Decision:
             notes.append("energy is not kept within the budget: no times were measured yet")
         if budget.memory_bytes is not None and costs.memory is None:
             notes.append("memory is not kept within the budget: it was not measured")
-        if self.lacking:
-            notes.append(f"needed, but has nothing to give: {', '.join(self.lacking)}")
+        if self.queue.lacking:
+            notes.append(f"needed, but has nothing to give: {', '.join(self.queue.lacking)}")
         return "; ".join(notes) or None
 
     def _impossible(self) -> BudgetError:
         """Names the plan that comes closest to the budget, and what it costs."""
-        budget, asked = self.request.budget, self.first(self.must)
+        budget, asked = self.request.budget, self.queue.first(self.queue.must)
         state = self.smallest(asked)
         plans = [Chosen(variant, state) for variant in range(len(self.space.variants))]
         priced = [(self.cost(chosen, asked), chosen) for chosen in plans]
@@ -396,8 +374,3 @@ def _able(state: SensorState, needed: bool) -> _Able:
         # The newest there is.
         return False, not fresh, fresh
     return not needed, held, fresh
-
-
-def _needed(request: PlanRequest, asked: Sequence[int]) -> tuple[str, ...]:
-    names = (sensor for i in asked for sensor in request.questions[i].sensors)
-    return tuple(dict.fromkeys(names))

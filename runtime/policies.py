@@ -8,12 +8,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 
 from .errors import ConfigError
 from .plan_arrays import CostArrays
+from .plan_explain import Explanation, explain
+from .plan_questions import value_of
 from .plan_search import TIE, Chosen, Decision, PlanSearch
 from .plan_space import ACTIONS, REUSE, RUN, Float
 from .plan_times import Indices, Mask, Numbers
@@ -88,7 +91,8 @@ class GreedyPolicy:
             gains = expected[variants, states] - expected[at.variant, at.state]
             worth = np.flatnonzero(possible[variants, states] & (gains > TIE))
             if not len(worth):
-                return decision.plan(at, asked, "greedy", expected)
+                share = float(expected[at.variant, at.state])
+                return decision.plan(at, asked, "greedy", share)
             variants, states, gains = variants[worth], states[worth], gains[worth]
             added = spending.of(variants, states) - spending.of(at.variant, at.state)
             # What costs nothing more is worth any gain.
@@ -109,7 +113,12 @@ class GreedyPolicy:
 
 
 class OptimalPolicy:
-    """The plan with the highest expected share of right answers, of all that fit."""
+    """The plan with the highest expected share of right answers, of all that fit.
+
+    Where it is known what the last answers are worth, and a limit keeps the best plan away, fewer
+    questions may be answered, by a better plan: a quarter less at a time, as long as that promises
+    more right answers, each counting as much as its question's priority.
+    """
 
     def __init__(self) -> None:
         self._search = PlanSearch()
@@ -120,10 +129,68 @@ class OptimalPolicy:
         if request.utility is None:
             return _without_calibration(self._fixed, request, "optimal")
         decision = self._search.open(request)
+        best = self._best(decision)
+        return decision.plan(best.chosen, best.asked, "optimal", best.share)
+
+    def explain(self, request: PlanRequest) -> Explanation:
+        """The plan that `choose` chooses, beside what else there was.
+
+        Raises:
+            BudgetError: as `choose`.
+            ConfigError: as `choose`; or the pack is not calibrated.
+        """
+        if request.utility is None:
+            raise ConfigError(
+                "nothing is known of how often its plans are right",
+                field="pack",
+                remedy="measure it with tailwire calibrate",
+            )
+        decision = self._search.open(request)
+        best = self._best(decision)
+        return explain(decision, best.chosen, best.asked, best.possible, "optimal")
+
+    @staticmethod
+    def _best(decision: Decision) -> _Found:
         asked, possible = decision.that_fit()
-        expected = decision.expected(asked)
-        chosen = decision.best(expected, possible, asked)
-        return decision.plan(chosen, asked, "optimal", expected)
+        best, limited = _found(decision, asked, possible)
+        questions = decision.request.questions
+        value = value_of(questions, asked, best.share)
+        count, least = len(asked), decision.queue.must
+        while limited and value is not None and count > least:
+            count = max(count - max(count // 4, 1), least)
+            asked = decision.queue.first(count)
+            possible = decision.possible(asked)
+            other, limited = _found(decision, asked, possible)
+            promised = value_of(questions, asked, other.share)
+            if promised is None or promised <= value + TIE:
+                break
+            best, value = other, promised
+        return best
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The best plan for some questions.
+
+    Attributes:
+        chosen: the plan.
+        asked: the questions.
+        possible: plans that keep the budget.
+        share: expected share of right answers to these questions.
+    """
+
+    chosen: Chosen
+    asked: tuple[int, ...]
+    possible: Mask
+    share: float
+
+
+def _found(decision: Decision, asked: tuple[int, ...], possible: Mask) -> tuple[_Found, bool]:
+    """The best plan, and whether there may be better ones that do not fit."""
+    expected = decision.expected(asked)
+    chosen = decision.best(expected, possible, asked)
+    share = float(expected[chosen.variant, chosen.state])
+    return _Found(chosen, asked, possible, share), float(expected.max()) > share + TIE
 
 
 class _Steps:

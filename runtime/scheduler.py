@@ -20,6 +20,9 @@ from .plans import Budget, Plan, SensorAction
 
 Float = NDArray[np.float32]
 
+#: What a user may ask of a sensor: used where it can be, or never.
+Pin = Literal["on", "off"]
+
 
 @dataclass(frozen=True)
 class SensorState:
@@ -42,7 +45,7 @@ class SensorState:
     fresh_age_ms: float | None
     held_age_ms: float | None
     connected: bool
-    pin: Literal["on", "off"] | None = None
+    pin: Pin | None = None
 
     @property
     def usable(self) -> bool:
@@ -61,6 +64,8 @@ class QuestionDemand:
         priority: how much a right answer counts against those to other questions, above 0.
         sensors: that it needs; a plan without them does not answer it.
         held_age_ms: age of its last answer if that may be given again; None if there is none.
+        held_share: expected share of right answers of the last answer, given again now; None if
+            it is not known.
     """
 
     kind: str
@@ -68,6 +73,7 @@ class QuestionDemand:
     priority: float = 1.0
     sensors: tuple[str, ...] = ()
     held_age_ms: float | None = None
+    held_share: float | None = None
 
 
 class BoundUtility(Protocol):

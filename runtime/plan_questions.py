@@ -1,0 +1,98 @@
+"""Which questions come first where not all can be answered in a frame.
+
+Those that have no last answer to give again must be answered; of the others those come first that
+have the highest priority, then those whose last answer is oldest, then in the order asked. A
+question that needs a sensor which has nothing to give keeps its last answer; if it has none, or if
+nothing else is asked, it is answered without that sensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+
+from .scheduler import PlanRequest, QuestionDemand
+
+
+@dataclass(frozen=True)
+class QuestionQueue:
+    """The questions of a request that may be answered now.
+
+    Attributes:
+        order: their indices, those first that come first.
+        must: how many of these must be answered; at least 1 if there are any.
+        lacking: sensors that are needed and have nothing to give.
+    """
+
+    order: tuple[int, ...]
+    must: int
+    lacking: tuple[str, ...]
+
+    def first(self, count: int) -> tuple[int, ...]:
+        """The first ones, in the order in which they were asked."""
+        return tuple(sorted(self.order[:count]))
+
+
+def queue_of(request: PlanRequest, usable: Container[str]) -> QuestionQueue:
+    """Put the questions of a request in order.
+
+    Args:
+        request: what is asked.
+        usable: sensors that have something to give.
+    """
+    asked = request.questions
+    every = range(len(asked))
+    lacking = tuple(s for s in needed_sensors(asked, every) if s not in usable)
+    waiting = {
+        i
+        for i, question in enumerate(asked)
+        if question.held_age_ms is not None and any(s in lacking for s in question.sensors)
+    }
+    if len(waiting) == len(asked):
+        waiting.clear()
+
+    def urgency(index: int) -> tuple[bool, float, float, int]:
+        question = asked[index]
+        age_ms = question.held_age_ms
+        return age_ms is not None, -question.priority, -(age_ms or 0.0), index
+
+    order = tuple(sorted((i for i in every if i not in waiting), key=urgency))
+    unanswered = sum(asked[i].held_age_ms is None for i in order)
+    return QuestionQueue(order, max(unanswered, min(1, len(order))), lacking)
+
+
+def needed_sensors(questions: Sequence[QuestionDemand], asked: Sequence[int]) -> tuple[str, ...]:
+    """Sensors that some questions need, each once."""
+    names = (sensor for i in asked for sensor in questions[i].sensors)
+    return tuple(dict.fromkeys(names))
+
+
+def weights_of(questions: Sequence[QuestionDemand], asked: Sequence[int]) -> dict[str, float]:
+    """Kinds of some questions, with the sum of their priorities."""
+    weights: dict[str, float] = {}
+    for i in asked:
+        question = questions[i]
+        weights[question.kind] = weights.get(question.kind, 0.0) + question.priority
+    return weights
+
+
+def value_of(
+    questions: Sequence[QuestionDemand], asked: Sequence[int], share: float
+) -> float | None:
+    """Expected right answers of a frame, each counting as much as its priority.
+
+    Args:
+        questions: all of them.
+        asked: those that are answered now; the others are given their last answer.
+        share: expected share of right answers among these.
+
+    Returns:
+        None where it is not known what the last answers are worth.
+    """
+    total = 0.0
+    for index, question in enumerate(questions):
+        one = share if index in asked else question.held_share
+        if one is None:
+            return None
+        total += question.priority * one
+    return total
