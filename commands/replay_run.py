@@ -265,9 +265,14 @@ def _messages(step: PlayedStep, rate: float) -> list[AnswerMessage]:
             sensors=tuple(answer.sensors),
             sensor_ages_ms=tuple(use.age_ms for use in answer.sensors.values()),
             dropped=tuple(f"{sensor}: {why}" for sensor, why in answer.dropped.items()),
+            held=answer.held,
+            cut=answer.cut or "",
+            late_ms=answer.late_ms or 0.0,
             flops=answer.flops,
             latency_ms=step.lag_ms / rate + step.step_ms,
+            stages_ms=answer.timings_ms,
             pack=answer.pack,
+            pack_trained=answer.pack_trained,
             plan_json=answer.plan.model_dump_json(),
         )
         for planned, answer in zip(step.planned, step.answers, strict=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +35,14 @@ class AnswerMessage:
         sensors: that were used.
         sensor_ages_ms: of their frames, in the same order.
         dropped: sensors that could not be used, each with its reason.
+        held: whether it is the answer of an earlier frame.
+        cut: why the frame was cut short, empty if it was not.
+        late_ms: by how much the frame missed its deadline.
         flops: of the frame.
         latency_ms: from the newest frame to the answer.
+        stages_ms: what each stage of the frame took.
         pack: name of the pack.
+        pack_trained: False where its answers mean nothing.
         plan_json: the plan, as JSON.
     """
 
@@ -50,15 +55,21 @@ class AnswerMessage:
     sensors: tuple[str, ...] = ()
     sensor_ages_ms: tuple[float, ...] = ()
     dropped: tuple[str, ...] = ()
+    held: bool = False
+    cut: str = ""
+    late_ms: float = 0.0
     flops: float = 0.0
     latency_ms: float = 0.0
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
     pack: str = ""
+    pack_trained: bool = True
     plan_json: str = "{}"
 
     def to_cdr(self) -> bytes:
         """The message, serialised."""
         message = message_class(ANSWER)(
             header=ros.header(self.stamp_ns, BASE_FRAME),
+            question_id=0,
             question=ros.encodable(self.question),
             text=ros.encodable(self.text),
             confidence=float(self.confidence),
@@ -66,9 +77,15 @@ class AnswerMessage:
             sensors=list(self.sensors),
             sensor_ages_ms=np.array(self.sensor_ages_ms, np.float32),
             dropped=[ros.encodable(reason) for reason in self.dropped],
+            held=self.held,
+            cut=ros.encodable(self.cut),
+            late_ms=float(self.late_ms),
             flops=float(self.flops),
             latency_ms=float(self.latency_ms),
+            stages=list(self.stages_ms),
+            stages_ms=np.array(list(self.stages_ms.values()), np.float32),
             pack=self.pack,
+            pack_trained=self.pack_trained,
             plan_json=self.plan_json,
         )
         return serialize(message, ANSWER)

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .contract import CLOUD_FIELDS, POINT_STEP
-
 #: The codes of `sensor_msgs/PointField`.
 _DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 _FLOAT32 = 7
@@ -21,11 +19,12 @@ def cloud_points(message: Any) -> NDArray[np.float32]:
 
     Fields may lie at any offset, in any order and of any number type, points may be padded, the
     cloud may be organised in rows and big endian. Without intensity it is 0, without ring the
-    column is left out.
+    column is left out. A cloud that begins its points with these fields as float32, in this order
+    and without gaps, is a view of the message as long as all its points are finite.
 
     Returns:
-        float32 `[n, 4]` or `[n, 5]`: x y z intensity [ring]. A cloud in the layout of nuScenes
-        keeps its bits.
+        float32 `[n, 4]` or `[n, 5]`: x y z intensity [ring], not to be written to. A cloud in the
+        layout of nuScenes keeps its bits.
 
     Raises:
         ValueError: x, y or z is missing, sizes do not fit the data, or no point is finite.
@@ -37,18 +36,20 @@ def cloud_points(message: Any) -> NDArray[np.float32]:
     table = _points(message)
     chosen = [fields[name] for name in "xyz"]
     intensity, ring = (_find(fields, name) for name in ("intensity", "ring"))
-    if _is_nuscenes(message, [*chosen, intensity, ring]):
-        cloud = np.frombuffer(table.tobytes(), dtype="<f4").reshape(-1, len(CLOUD_FIELDS))
-    else:
-        cloud = np.zeros((len(table), 4 if ring is None else 5), np.float32)
-        for column, field in enumerate([*chosen, intensity, ring]):
+    wanted = [*chosen, intensity] if ring is None else [*chosen, intensity, ring]
+    cloud = _view(message, table, wanted)
+    if cloud is None:
+        cloud = np.zeros((len(table), len(wanted)), np.float32)
+        for column, field in enumerate(wanted):
             if field is not None:
                 with np.errstate(over="ignore", invalid="ignore"):
                     cloud[:, column] = _column(table, field, bool(message.is_bigendian))
-    finite = np.isfinite(cloud).all(axis=1)
-    if not finite.any():
+    if (finite := np.isfinite(cloud)).all():
+        return cloud
+    kept = finite.all(axis=1)
+    if not kept.any():
         raise ValueError(f"none of the {len(cloud)} points is finite")
-    return cloud if finite.all() else cloud[finite]
+    return cloud[kept]
 
 
 def _points(message: Any) -> NDArray[np.uint8]:
@@ -88,12 +89,15 @@ def _column(table: NDArray[np.uint8], field: Any, big_endian: bool) -> NDArray[A
     return np.ascontiguousarray(table[:, offset : offset + dtype.itemsize]).view(dtype)[:, 0]
 
 
-def _is_nuscenes(message: Any, fields: list[Any]) -> bool:
-    return (
-        not message.is_bigendian
-        and int(message.point_step) == POINT_STEP
-        and all(
-            field is not None and field.datatype == _FLOAT32 and field.offset == 4 * place
-            for place, field in enumerate(fields)
-        )
+def _view(message: Any, table: NDArray[np.uint8], fields: list[Any]) -> NDArray[np.float32] | None:
+    """The points as they lie, None where they are laid out otherwise."""
+    as_wanted = all(
+        field is not None and field.datatype == _FLOAT32 and field.offset == 4 * place
+        for place, field in enumerate(fields)
     )
+    wide_enough = table.shape[1] % 4 == 0 and 4 * len(fields) <= table.shape[1]
+    if message.is_bigendian or not as_wanted or not wide_enough or not table.flags.c_contiguous:
+        return None
+    points = table.view("<f4")[:, : len(fields)]
+    # A payload may begin at any byte of a file.
+    return points if points.flags.aligned else points.copy()

@@ -44,18 +44,26 @@ OBJECT_VELOCITIES = "tailwire_msgs/msg/ObjectVelocities"
 ANSWER_DEFINITION = """\
 # An answer to one question, stamped with the oldest sensor frame that it rests on.
 std_msgs/Header header
-string question
-string text
-float32 confidence
+uint32 question_id         # of a standing question, 0 of one that was asked once
+string question            # as asked
+string text                # the answer
+float32 confidence         # 0 to 1; allowed answers: probability among them
 string expected            # empty where the right answer is not known
 string[] sensors           # that were used
-float32[] sensor_ages_ms   # of their frames, in the same order
+float32[] sensor_ages_ms   # of their frames against the newest of all, in the same order
 string[] dropped           # sensors that could not be used, each with its reason
-float64 flops
-float32 latency_ms
-string pack
-string plan_json
+bool held                  # the answer of an earlier frame, given again
+string cut                 # why the frame was cut short, empty if it was not
+float32 late_ms            # by how much it missed its deadline, 0 if it did not or had none
+float64 flops              # of the frame, for all its answers together
+float32 latency_ms         # from the newest frame to the answer
+string[] stages            # of the frame's computation
+float32[] stages_ms        # what each took, in the same order
+string pack                # name and version
+bool pack_trained          # false: the connections know nothing yet, the answer means nothing
+string plan_json           # the plan, as JSON
 """
+"""As in `ros_nodes/tailwire_msgs`."""
 
 OBJECT_VELOCITIES_DEFINITION = """\
 # What Detection3DArray has no place for; on the topic <that of the boxes>/velocities.

@@ -31,8 +31,13 @@ ANSWERS = [
         sensors=("cam_front", "lidar_top"),
         sensor_ages_ms=(35.0, 0.5),
         dropped=("cam_back: the drive has no such sensor",),
+        held=True,
+        cut="the deadline came",
+        late_ms=2.5,
         flops=1.5e9,
         latency_ms=40.25,
+        stages_ms={"tail": 20.5, "decode": 1.25},
+        pack_trained=False,
         pack="starter",
         plan_json='{"tail_blocks": 6}',
     )
@@ -93,12 +98,15 @@ def test_every_field_is_read_by_others(source: Any, tmp_path: Path) -> None:
     stamp = answer.header.stamp
     assert stamp.sec * 1_000_000_000 + stamp.nanosec == expected.stamp_ns
     assert answer.header.frame_id == "base_link"
-    for name in ("question", "text", "confidence", "expected", "flops", "latency_ms", "pack"):
+    for name in ("question", "text", "confidence", "expected", "held", "cut", "late_ms"):
         assert getattr(answer, name) == getattr(expected, name)
-    assert answer.plan_json == expected.plan_json
+    for name in ("flops", "latency_ms", "pack", "plan_json"):
+        assert getattr(answer, name) == getattr(expected, name)
     assert tuple(answer.sensors) == expected.sensors
     assert tuple(answer.sensor_ages_ms) == expected.sensor_ages_ms
     assert tuple(answer.dropped) == expected.dropped
+    assert dict(zip(answer.stages, answer.stages_ms, strict=True)) == expected.stages_ms
+    assert answer.pack_trained is expected.pack_trained
     line = "Is there a car to the left? yes (0.75), expected no, 40 ms, cam_front lidar_top"
     assert text.data == line
 

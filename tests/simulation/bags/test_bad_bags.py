@@ -212,7 +212,7 @@ def test_a_message_that_is_cut_off_is_dropped_and_told(tmp_path: Path, kind: str
     ("kind", "change", "reason"),
     [
         (IMAGE, {"encoding": "16UC1"}, "encoding '16UC1'"),
-        (IMAGE, {"encoding": "bayer_rggb8"}, "encoding 'bayer_rggb8'"),
+        (IMAGE, {"encoding": "yuv411"}, "encoding 'yuv411'"),
         (IMAGE, {"step": 5}, "step of 5"),
         (IMAGE, {"height": 3}, "2 x 3"),
         (IMAGE, {"width": 0}, "0 x 2"),
