@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -12,6 +12,7 @@ from .errors import ConfigError, PackError
 from .model_config import Precision
 from .model_specs import DEFAULT_LANGUAGE_MODEL
 from .plans import Budget
+from .policies import PolicyName
 
 #: The pack that is made here when none is given; its connections know nothing.
 STARTER_PACK = "starter"
@@ -73,7 +74,11 @@ class RuntimeConfig(BaseModel):
         threads: threads of one engine.
         max_age_ms: frames older than this, against the newest, are not used.
         backend: what executes engines.
+        policy: what chooses the encoders of a frame; `fixed` runs them all.
         budget: limits per frame.
+        depths: tail depths that a policy may choose; None for all that engines and pack allow.
+        measure: whether to measure at the start what parts of a frame take; None where the policy
+            or a limit needs it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -86,7 +91,10 @@ class RuntimeConfig(BaseModel):
     threads: int = Field(default=2, gt=0, le=256)
     max_age_ms: float = Field(default=1000.0, gt=0)
     backend: str = "onnxruntime-cpu"
+    policy: PolicyName = "fixed"
     budget: Budget = Budget()
+    depths: tuple[Annotated[int, Field(gt=0)], ...] | None = None
+    measure: bool | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -121,6 +129,10 @@ def read_config(path: Path | None, **overrides: object) -> RuntimeConfig:
             )
         data.update(loaded or {})
     given = {key: value for key, value in overrides.items() if value is not None}
+    limits, of_file = given.get("budget"), data.get("budget")
+    if isinstance(limits, dict) and isinstance(of_file, dict):
+        # A limit that is given leaves those of the file in place.
+        given["budget"] = {**of_file, **limits}
     data.update(given)
     try:
         return RuntimeConfig.model_validate(data)

@@ -66,6 +66,7 @@ class Encoder:
         self._spec = spec
         self._engine = engine
         self._input, self._output, self._batch = _TOKENS, _TOKENS, -1
+        self._shapes: dict[str, tuple[int, ...]] = {}
         if isinstance(spec.input, ObjectsInput):
             if engine is not None:
                 raise EngineError("objects go through no engine", field=spec.label, remedy=_REBUILD)
@@ -80,6 +81,7 @@ class Encoder:
             engine.output_specs, {"": (spec.tokens, spec.width)}, spec.label, "output"
         )
         self._batch = batch
+        self._shapes = {name or self._input: shape for name, shape in wanted.items()}
 
     @property
     def spec(self) -> EncoderSpec:
@@ -173,6 +175,24 @@ class Encoder:
             EngineError: see `encode`.
         """
         return self.encode([self.prepare(frame, previous)], [frame.sensor])[0]
+
+    def rehearse(self, frames: int) -> None:
+        """Run frames of zeros through the engine as one batch, to see what that costs.
+
+        Raises:
+            EngineError: see `encode`.
+        """
+        if self._engine is None:
+            return
+        step = frames if self._batch == -1 else 1
+        for start in range(0, frames, step):
+            batch = min(step, frames - start)
+            self._engine.run(
+                {
+                    name: np.zeros((batch, *shape), np.float32)
+                    for name, shape in self._shapes.items()
+                }
+            )
 
     def close(self) -> None:
         """Close the engine; a closed encoder raises EngineError when run."""

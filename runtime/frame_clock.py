@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from .frame_times import FrameTimes
 from .metrics import StageClock
 from .part_times import PartSnapshot
-from .plan_costs import REST
+from .plan_costs import PREPARE, REST
 
 #: A part of a frame: its name, and its size if it has one.
 Part = tuple[str, float | None]
@@ -35,6 +35,8 @@ class FrameClock(StageClock):
         self.deadline_ms: float | None = None
         self._times: FrameTimes | None = None
         self._known: Mapping[str, PartSnapshot] = {}
+        self._cuts: list[str] = []
+        self._noted: dict[str, tuple[float, float | None]] = {}
         self._noted_ms = self._known_ms = self._expected_ms = 0.0
 
     @property
@@ -52,14 +54,15 @@ class FrameClock(StageClock):
         self._times, self._known = times, times.next_frame()
 
     def note(self, part: str, ms: float, size: float | None) -> None:
-        """See `StageClock.note`."""
-        if self._times is None or size == 0:
+        """See `StageClock.note`; what a part does in several goes counts as one run of it."""
+        if self._times is None or (part == PREPARE and not size):
             return
+        before_ms, before = self._noted.get(part, (0.0, None))
+        self._noted[part] = (before_ms + ms, None if size is None else size + (before or 0.0))
         self._noted_ms += ms
         if part in self._known:
             self._known_ms += ms
             self._expected_ms += self._known[part].at(size).median_ms
-        self._times.note(part, ms, size)
 
     def lacks_time_for(self, parts: Iterable[Part]) -> float | None:
         """By how many milliseconds the frame would miss its deadline if these parts came next.
@@ -78,7 +81,21 @@ class FrameClock(StageClock):
         late_ms = self.elapsed_ms + need_ms * max(behind, 1.0) - self.deadline_ms
         return late_ms if late_ms > 0 else None
 
+    def cut(self, reason: str) -> None:
+        """Note that the frame is cut short."""
+        if reason not in self._cuts:
+            self._cuts.append(reason)
+
+    @property
+    def cut_reason(self) -> str | None:
+        """Why the frame was cut short, None if it was not."""
+        return "; ".join(self._cuts) or None
+
     def end(self) -> None:
-        """Note what the frame took beside its parts."""
-        if self._times is not None:
-            self._times.note(REST, max(self.elapsed_ms - self._noted_ms, 0.0), None)
+        """Hand over what the parts took, and what the frame took beside them."""
+        if self._times is None:
+            return
+        for part, (ms, size) in self._noted.items():
+            self._times.note(part, ms, size)
+        self._times.note(REST, max(self.elapsed_ms - self._noted_ms, 0.0), None)
+        self._times = None

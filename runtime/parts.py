@@ -14,7 +14,8 @@ from .frame_cost import EncoderCost, FrameCost
 from .language_model import LanguageModel
 from .pack import PackManifest
 from .perception import Perception
-from .scheduler import Policy
+from .plan_costs import PlanFormulas
+from .scheduler import Policy, UtilityModel
 
 if TYPE_CHECKING:
     from .adaptation.tail_weights import TailWeights
@@ -34,6 +35,10 @@ class RuntimeParts:
         tail_weights: reads the last blocks of the language model, for adaptation; None where they
             are not to be had.
         pack_folder: where the pack lies, None if nowhere.
+        utility: how often plans are right; None where the pack is not calibrated, or nobody asked
+            yet.
+        fit_utility: makes it of the pack's calibration, which takes a while; None where it has
+            none.
     """
 
     model: LanguageModel
@@ -44,6 +49,8 @@ class RuntimeParts:
     encoder_flops: Mapping[str, int]
     tail_weights: Callable[[int], TailWeights] | None = None
     pack_folder: Path | None = None
+    utility: UtilityModel | None = None
+    fit_utility: Callable[[], UtilityModel | None] | None = None
 
     def frame_cost(self) -> FrameCost:
         """The formulas of these parts."""
@@ -58,6 +65,26 @@ class RuntimeParts:
             ConnectionCost(self.connection.spec, config),
             encoders,
         )
+
+    def plan_formulas(self) -> PlanFormulas:
+        """The same for whole plans, at the precision of the language model."""
+        sensors = self.perception.sensors
+        return PlanFormulas(
+            {self.model.manifest.precision: self.frame_cost()},
+            {sensor: self.perception.encoder_of(sensor)[0] for sensor in sensors},
+            self.model.boundary,
+        )
+
+    def want_utility(self) -> None:
+        """Fit the utility, if that was not done yet."""
+        if self.utility is None and self.fit_utility is not None:
+            self.utility, self.fit_utility = self.fit_utility(), None
+
+    def depths(self) -> tuple[int, ...]:
+        """Tail depths that have gates and begin where a stage of the language model does."""
+        last, deepest = self.model.config.num_blocks, self.connection.spec.tail_blocks
+        found = {last - group.start for group in self.model.manifest.groups}
+        return tuple(sorted(depth for depth in found if 0 < depth <= deepest))
 
     def checked_depth(self, tail_blocks: int) -> int:
         """A tail depth that the connection has gates for.

@@ -6,8 +6,9 @@ tried once, reported with its reason, and never stops the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from .encoder_specs import HISTORY_MS
 from .encoders import Encoder, Prepared
 from .errors import EngineError, SensorError
 from .frames import SensorFrame, SensorGeometry
-from .metrics import StageClock
+from .metrics import StageClock, resident_memory_bytes
 from .reloadable_engine import ReloadableEngine
 
 Float = NDArray[np.float32]
@@ -55,6 +56,8 @@ class Perception:
             threads: frames that are decoded at once.
             mounts: by sensor, where it sits if its frames do not say so.
         """
+        #: Whether what runs leave in memory is added to what their encoders hold.
+        self.watches_memory = False
         self._encoders = encoders
         self._sensor_encoders = dict(sensor_encoders)
         self._mounts = dict(mounts or {})
@@ -90,6 +93,15 @@ class Perception:
             )
         name = self._sensor_encoders[sensor]
         return name, self._encoders[name]
+
+    def mount(self, sensor: str) -> SensorGeometry | None:
+        """Where a sensor sits if its frames do not say so; None if nobody knows."""
+        return self._mounts.get(sensor)
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """Names of all encoders."""
+        return tuple(self._encoders)
 
     @property
     def reloadable(self) -> dict[str, ReloadableEngine]:
@@ -177,8 +189,38 @@ class Perception:
                     engine.load()
             except EngineError as error:
                 return {frame.sensor: str(error) for frame, _ in batch}
-        with clock.stage(f"encode {name}", size=len(batch)):
+        with self._growth(engine), clock.stage(f"encode {name}", size=len(batch)):
             return self._encode_batch(name, batch)
+
+    @contextmanager
+    def _growth(self, engine: ReloadableEngine | None) -> Iterator[None]:
+        """Add what runs of an engine leave in memory to what it holds."""
+        before = resident_memory_bytes() if self.watches_memory else None
+        yield
+        after = None if before is None else resident_memory_bytes()
+        if engine is not None and before is not None and after is not None:
+            engine.grew(after - before)
+
+    def rehearse(self, name: str, frames: int, *, most: int | None = None) -> None:
+        """Run frames of zeros through an encoder, as many at once as `most` allows.
+
+        Raises:
+            EngineError: the encoder cannot be loaded or run.
+        """
+        encoder, step = self._encoders[name], most or frames
+        with self._growth(encoder.reloadable):
+            for start in range(0, frames, step):
+                encoder.rehearse(min(step, frames - start))
+
+    def rehearse_preparing(self, frames: Sequence[SensorFrame]) -> None:
+        """Prepare frames as `encode` does, and do nothing with them.
+
+        Raises:
+            SensorError: a frame cannot be used.
+        """
+        for prepared in self._pool.map(self._prepare, frames, [None] * len(frames)):
+            if isinstance(prepared, SensorError):
+                raise prepared
 
     def _prepare(self, frame: SensorFrame, previous: SensorFrame | None) -> Prepared | SensorError:
         try:

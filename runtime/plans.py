@@ -91,6 +91,7 @@ class Answer(BaseModel):
         pack_trained: False where the connections know nothing yet, so answers mean nothing.
         held: whether this is the answer of an earlier frame, given again.
         cut: why the frame was cut short, None if it was not.
+        late_ms: by how much the frame missed its deadline, None if it did not or had none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -108,3 +109,4 @@ class Answer(BaseModel):
     pack_trained: bool
     held: bool = False
     cut: str | None = None
+    late_ms: float | None = None

@@ -6,6 +6,7 @@ Nothing here runs a model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -44,11 +45,17 @@ class Question:
         text: the question, without any prompt around it.
         answers: the allowed answers, or None for free text.
         max_new_tokens: longest free-text answer.
+        sensors: that it needs; a scheduler's plan without them leaves it out.
+        deadline_ms: within which its frame is to be answered; the tightest of a frame holds.
+        priority: how much a right answer counts, against those to other questions.
     """
 
     text: str
     answers: tuple[str, ...] | None = None
     max_new_tokens: int = 48
+    sensors: tuple[str, ...] = ()
+    deadline_ms: float | None = None
+    priority: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.text.strip():
@@ -61,6 +68,7 @@ class Question:
             )
         if self.answers is not None:
             _check_answers(self.answers)
+        _check_demands(self.sensors, self.deadline_ms, self.priority)
 
 
 def _check_answers(answers: Sequence[str]) -> None:
@@ -76,6 +84,23 @@ def _check_answers(answers: Sequence[str]) -> None:
             field="answers",
             remedy="name each answer once",
         )
+
+
+def _check_demands(sensors: tuple[str, ...], deadline_ms: float | None, priority: float) -> None:
+    if isinstance(sensors, str) or len(set(sensors)) != len(sensors) or not all(sensors):
+        raise ConfigError(
+            f"the sensors that a question needs are {sensors!r}",
+            field="question.sensors",
+            remedy="give a tuple of names, each once",
+        )
+    limits = (("deadline_ms", deadline_ms), ("priority", priority))
+    for name, value in limits:
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise ConfigError(
+                f"{value} is no {name} of a question",
+                field=f"question.{name}",
+                remedy="give a finite number above 0",
+            )
 
 
 @dataclass

@@ -9,7 +9,7 @@ from .frames import SensorFrame
 from .metrics import StageClock
 from .perception import Perception, SensorTokens
 from .plans import Plan, SensorAction, SensorUse
-from .scheduler import SensorState
+from .scheduler import Pin, SensorState
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,11 @@ class Lookout:
     """Finds out which frames and tokens are young enough, and encodes what a plan asks for."""
 
     def __init__(
-        self, perception: Perception, held: Mapping[str, SensorFrame], max_age_ms: float
+        self,
+        perception: Perception,
+        held: Mapping[str, SensorFrame],
+        max_age_ms: float,
+        unusable: Mapping[str, str] | None = None,
     ) -> None:
         """Look at what is held.
 
@@ -51,26 +55,30 @@ class Lookout:
             perception: encoders and their newest tokens.
             held: the newest frame of each sensor.
             max_age_ms: frames older than this, against the newest of all, are not used.
+            unusable: by sensor, what else speaks against its newest frame.
         """
         self._perception = perception
         self._held = held
         self._max_age_ms = max_age_ms
-        self._newest_ns = max((frame.stamp_ns for frame in held.values()), default=0)
+        self._known = dict(unusable or {})
+        #: Stamp of the newest frame of all, 0 without any.
+        self.newest_ns = max((frame.stamp_ns for frame in held.values()), default=0)
 
-    def look(
+    def states(
         self,
         sensors: Sequence[str],
-        choose: Callable[[Mapping[str, SensorState]], Plan],
         connected: Callable[[str], bool],
-        clock: StageClock,
-    ) -> Scene:
-        """Choose a plan and encode what it runs.
+        pins: Mapping[str, Pin] | None = None,
+    ) -> tuple[dict[str, SensorState], dict[str, str]]:
+        """What a policy must know of the sensors.
 
         Args:
             sensors: the wanted ones.
-            choose: makes a plan of the sensors.
             connected: whether the connection has prepared the tokens of a sensor already.
-            clock: gets the stages of the encoders.
+            pins: sensors that are pinned on.
+
+        Returns:
+            Their states, and by sensor why its newest frame is not used.
         """
         dropped: dict[str, str] = {}
         states: dict[str, SensorState] = {}
@@ -88,17 +96,39 @@ class Lookout:
                 fresh_age_ms=self._age_ms(self._held[sensor]) if is_new else None,
                 held_age_ms=None if use is None else use.age_ms,
                 connected=connected(sensor),
+                pin=None if pins is None else pins.get(sensor),
             )
-        plan = choose(states)
+        return states, dropped
+
+    def encode(
+        self,
+        plan: Plan,
+        dropped: Mapping[str, str],
+        connected: Callable[[str], bool],
+        clock: StageClock,
+        *,
+        most: int | None = None,
+        skip: Callable[[str, int], str | None] | None = None,
+    ) -> Scene:
+        """Encode what a plan runs.
+
+        Args:
+            plan: of the sensors.
+            dropped: sensors whose newest frame is known not to be used.
+            connected: as in `states`.
+            clock: gets the stages of the encoders.
+            most: see `Perception.encode`.
+            skip: see `Perception.encode`.
+        """
         to_run = [self._held[sensor] for sensor, action in plan.sensors.items() if action == "run"]
-        dropped |= self._perception.encode(to_run, clock)
+        failed = self._perception.encode(to_run, clock, most=most, skip=skip)
         uses: dict[str, SensorUse] = {}
         for sensor, action in plan.sensors.items():
             # A frame that failed leaves the tokens of an earlier one, if that is young enough.
-            use = self._use(sensor, reused=action == "reuse" or sensor in dropped)
+            use = self._use(sensor, reused=action == "reuse" or sensor in failed)
             if use is not None:
                 uses[sensor] = use
-        return Scene(plan, uses, dropped, frozenset(filter(connected, uses)))
+        return Scene(plan, uses, {**dropped, **failed}, frozenset(filter(connected, uses)))
 
     def observe(self, clock: StageClock) -> dict[str, SensorTokens]:
         """Tokens of all sensors whose frames are young enough, also of those that are not wanted.
@@ -127,10 +157,10 @@ class Lookout:
         age_ms = self._age_ms(frame)
         if age_ms > self._max_age_ms:
             return f"its frame is {age_ms:.0f} ms old, allowed {self._max_age_ms:.0f}"
-        return self._perception.refusal(frame)
+        return self._perception.refusal(frame) or self._known.get(sensor)
 
     def _age_ms(self, frame: SensorFrame) -> float:
-        return (self._newest_ns - frame.stamp_ns) / 1e6
+        return (self.newest_ns - frame.stamp_ns) / 1e6
 
     def _use(self, sensor: str, *, reused: bool) -> SensorUse | None:
         tokens = self._perception.tokens(sensor)

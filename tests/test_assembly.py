@@ -13,7 +13,7 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
-from tailwire import assembly, open_runtime
+from tailwire import engine_assembly, open_runtime
 from tailwire.assembly import load_language_model
 from tailwire.export.range_encoder import TOKEN_WIDTH, TOKENS, random_weights
 from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
@@ -124,7 +124,7 @@ class Loader:
 def use_loader(monkeypatch: pytest.MonkeyPatch) -> Callable[[Loader], Loader]:
     def use(loader: Loader) -> Loader:
         backends = {"onnxruntime-cpu": (loader, "onnxruntime test")}
-        monkeypatch.setattr(assembly, "_BACKENDS", backends)
+        monkeypatch.setattr(engine_assembly, "_BACKENDS", backends)
         return loader
 
     return use

@@ -1,0 +1,190 @@
+"""Loads engines from the cache, building those that it lacks: language models and encoders.
+
+What of them makes a runtime is in `assembly.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnxruntime
+
+from .export import recipes
+from .export.encoder_builds import COST_FILE, build_encoder, encoder_recipe
+from .runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
+from .runtime.config import RuntimeConfig
+from .runtime.encoders import CameraInput, Encoder, EncoderSpec, ObjectsInput
+from .runtime.engine import Engine, EngineLoader
+from .runtime.engine_key import EngineKey, machine_identity
+from .runtime.engine_store import EngineStore
+from .runtime.errors import ConfigError, EngineError, ModelError
+from .runtime.files import cache_dir, inside, sha256_of
+from .runtime.language_model import LanguageModel
+from .runtime.model_registry import ModelRegistry
+from .runtime.reloadable_engine import ReloadableEngine
+
+# The builders of `export/` are imported where they build: a robot with a warm cache never loads
+# them, nor `onnx` and `gguf` behind them.
+Progress = Callable[[str], None]
+
+_BACKENDS: Mapping[str, tuple[EngineLoader, str]] = {
+    "onnxruntime-cpu": (OnnxRuntimeEngine, f"onnxruntime {onnxruntime.__version__}"),
+}
+_BACKBONE = "efficientnet-lite0"
+_FEATURES_FILE = "features.onnx"
+
+
+class EngineAssembly:
+    """One loading of engines."""
+
+    def __init__(self, config: RuntimeConfig, progress: Progress) -> None:
+        if config.backend not in _BACKENDS:
+            raise ConfigError(
+                f"there is no back end '{config.backend}'",
+                field="backend",
+                remedy=f"use one of {', '.join(_BACKENDS)}",
+            )
+        self._config = config
+        self._progress = progress
+        self._loader, self._library = _BACKENDS[config.backend]
+        self._opened: list[Engine] = []
+        self._registry = ModelRegistry()
+        self._store = EngineStore(cache_dir() / "engines")
+        self._machine = machine_identity()
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Close the engines that are loaded already where a later part fails."""
+        try:
+            yield
+        except BaseException:
+            for engine in self._opened:
+                engine.close()
+            raise
+
+    def _load(self, path: Path, *, threads: int) -> Engine:
+        engine = self._loader(path, threads=threads)
+        self._opened.append(engine)
+        return engine
+
+    def language_model(self, depths: tuple[int, ...]) -> LanguageModel:
+        """The language model, from the cache or built now."""
+        config = self._config
+        path = self._model_path(config.model)
+        content = self._registry.sha256(config.model)
+        folder = self._language_model_folder(path, content, depths)
+        with self._all_or_nothing():
+            return LanguageModel(folder, self._load, threads=config.threads)
+
+    def _model_path(self, name: str) -> Path:
+        known = {entry.name: entry for entry in self._registry.entries()}
+        if name in known and known[name].state == "missing":
+            self._progress(f"fetching {name}")
+            return self._registry.get(name, progress=self._progress)
+        return self._registry.path(name)
+
+    def _language_model_folder(self, path: Path, content: str, depths: tuple[int, ...]) -> Path:
+        config = self._config
+        wanted = tuple(sorted({*recipes.DEFAULT_DEPTHS, *depths}))
+
+        def build(folder: Path) -> None:
+            from .export.checkpoint import open_checkpoint
+            from .export.llm_graphs import build_language_model
+
+            build_language_model(
+                open_checkpoint(path),
+                folder,
+                name=config.model,
+                content_hash=content,
+                precision=config.precision,
+                depths=wanted,
+                progress=lambda what, done, total: self._progress(
+                    f"building {config.model} {config.precision}: {what} ({done}/{total})"
+                ),
+            )
+
+        recipe = f"{recipes.LANGUAGE_MODEL}-depths-{'-'.join(map(str, wanted))}"
+        return self._store.get(
+            self._key(content, recipe, config.precision), build, progress=self._progress
+        )
+
+    def _key(self, content: str, recipe: str, precision: str) -> EngineKey:
+        return EngineKey(
+            source_sha256=content,
+            recipe=recipe,
+            precision=precision,
+            library=self._library,
+            machine=self._machine,
+        )
+
+    def _encoder_of(
+        self, spec: EncoderSpec, files: Sequence[Path], hashes: Sequence[str]
+    ) -> tuple[Encoder, int]:
+        folder = self._store.get(
+            self._key(hashes[0], encoder_recipe(spec, hashes[1:]), "fp32"),
+            lambda target: build_encoder(spec, files, target, self._progress),
+            progress=self._progress,
+        )
+        try:
+            flops = int(json.loads((folder / COST_FILE).read_text())["flops"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise EngineError(
+                f"the cost file cannot be read: {error}",
+                field=str(folder / COST_FILE),
+                remedy="remove the folder, the engine is then built again",
+            ) from error
+        path, threads = folder / "encoder.onnx", self._config.threads
+        engine = ReloadableEngine(lambda: self._loader(path, threads=threads), spec.label)
+        self._opened.append(engine)
+        return Encoder(spec, engine), flops
+
+    def trained_encoders(
+        self, specs: Mapping[str, EncoderSpec], folder: Path
+    ) -> tuple[dict[str, Encoder], str]:
+        """See `load_trained_encoders`."""
+        encoders: dict[str, Encoder] = {}
+        parts: list[str] = []
+        with self._all_or_nothing():
+            for name, spec in specs.items():
+                parts.append(spec.model_dump_json())
+                if isinstance(spec.input, ObjectsInput):
+                    encoders[name] = Encoder(spec, None)
+                    continue
+                files = [inside(folder, spec.file, error=ModelError)]
+                if not files[0].is_file():
+                    raise ModelError(
+                        f"there are no weights of the encoder '{name}'",
+                        field=str(files[0]),
+                        remedy=f"train it: tailwire train encoders --modality {name}",
+                    )
+                hashes = [sha256_of(files[0])]
+                if spec.backbone is not None:
+                    files.append(self._model_path(spec.backbone))
+                    hashes.append(self._registry.sha256(spec.backbone))
+                encoders[name], _ = self._encoder_of(spec, files, hashes)
+                parts += hashes
+        return encoders, " ".join(parts)
+
+    def camera_features(self, spec: CameraInput) -> tuple[Engine, str]:
+        """See `load_camera_features`."""
+        path = self._model_path(_BACKBONE)
+        content = self._registry.sha256(_BACKBONE)
+
+        def build(target: Path) -> None:
+            from .export.efficientnet_lite import build_camera_features
+            from .export.torch_checkpoint import read_state_dict
+
+            self._progress("building the camera backbone")
+            build_camera_features(
+                read_state_dict(path), target / _FEATURES_FILE, spec.height, spec.width
+            )
+
+        recipe = f"features-{recipes.ENCODERS}-{spec.height}x{spec.width}"
+        key = self._key(content, recipe, "fp32")
+        folder = self._store.get(key, build, progress=self._progress)
+        with self._all_or_nothing():
+            engine = self._load(folder / _FEATURES_FILE, threads=self._config.threads)
+        return engine, f"{content} {recipe}"
