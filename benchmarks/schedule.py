@@ -187,7 +187,6 @@ class ScheduleBench:
                 }
                 for entry in fixed
             ],
-            "decode_gflop": float(np.mean(everything.play.decode_flops or [0])) / 1e9,
             **guesses,
         }
 

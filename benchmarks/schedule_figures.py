@@ -98,6 +98,7 @@ def curve_point(entry: Entry, scenes: Scenes) -> dict[str, Any]:
         "steps_refused": play.refused,
         "decision_us_p50": float(np.percentile(times, 50)),
         "decision_us_p99": float(np.percentile(times, 99)),
+        "decode_gflop": float(np.mean(play.decode_flops)) / 1e9 if play.decode_flops else None,
         "notes": play.notes,
     }
 

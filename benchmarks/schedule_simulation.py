@@ -87,7 +87,8 @@ class _Given:
 
     looks: dict[str, Look]
     depth: int
-    stamp_ns: int
+    given_ns: int
+    oldest_ns: int
 
 
 class Simulation:
@@ -155,26 +156,18 @@ class Simulation:
         self, moment: Moment, questions: Sequence[ScoredQuestion], condition: str
     ) -> PlanRequest:
         sensors: dict[str, SensorState] = {}
-        for sensor, frame in moment.newest.items():
-            stamp_ns = self._drive.frames[sensor][frame].stamp_ns
-            held = self._held.get(sensor)
-            fresh_ms = _age_ms(moment, stamp_ns)
-            if fresh_ms > self._max_age_ms or (held is not None and held.look[0] == frame):
-                fresh_ms = None
-            held_ms = None if held is None else _age_ms(moment, held.stamp_ns)
-            if held_ms is not None and held_ms > self._max_age_ms:
-                held_ms = None
-            if fresh_ms is None and held_ms is None:
-                continue
-            sensors[sensor] = self._planning.sensor_state(
-                sensor, fresh_ms, held_ms, held is not None and held.connected
-            )
+        for sensor, files in self._drive.frames.items():
+            held, newest = self._held.get(sensor), moment.newest.get(sensor)
+            # A frame is encoded once, however long it stays the newest.
+            waits = newest is not None and (held is None or held.look[0] != newest)
+            fresh_ms = None if not waits else self._young_ms(moment, files[newest or 0].stamp_ns)
+            held_ms = None if held is None else self._young_ms(moment, held.stamp_ns)
+            connected = held is not None and held.connected
+            sensors[sensor] = self._planning.sensor_state(sensor, fresh_ms, held_ms, connected)
         demands: list[QuestionDemand] = []
         for one in questions:
             given = self._given.get(one.question.text)
-            age_ms = None if given is None else _age_ms(moment, given.stamp_ns)
-            if age_ms is not None and age_ms > self._max_age_ms:
-                age_ms = None
+            age_ms = None if given is None else self._young_ms(moment, given.oldest_ns)
             demands.append(
                 QuestionDemand(
                     kind=topic_of(one.question.text, one.question.answers).key,
@@ -183,6 +176,11 @@ class Simulation:
                 )
             )
         return self._planning.request(sensors, demands, self._budget, condition)
+
+    def _young_ms(self, moment: Moment, stamp_ns: int) -> float | None:
+        """Age of tokens or an answer, None of what is too old to be used."""
+        age_ms = _age_ms(moment, stamp_ns)
+        return age_ms if age_ms <= self._max_age_ms else None
 
     def _carry_out(self, plan: Plan, moment: Moment, questions: Sequence[ScoredQuestion]) -> None:
         cost, depth = self._world.cost, plan.tail_blocks
@@ -200,9 +198,11 @@ class Simulation:
                 self._encode(sensor, moment)
             self._held[sensor].connected |= bool(lengths)
         looks = {sensor: self._held[sensor].look for sensor in plan.sensors}
+        # An answer is as old as the oldest frame behind it, as in `LastAnswers`.
+        oldest_ns = min((self._held[s].stamp_ns for s in looks), default=moment.stamp_ns)
         for place in asked:
             text = questions[place].question.text
-            self._given[text] = _Given(looks, depth, moment.stamp_ns)
+            self._given[text] = _Given(looks, depth, moment.stamp_ns, oldest_ns)
         runs = sum(action == "run" for action in plan.sensors.values())
         self._note_step(flops, len(lengths) / len(questions), runs, plan.expected)
         if plan.note is not None:
@@ -234,14 +234,14 @@ class Simulation:
         behind: dict[tuple[object, ...], list[ScoredQuestion]] = {}
         for one in questions:
             given = self._given.get(one.question.text)
-            if given is not None and _age_ms(moment, given.stamp_ns) <= self._max_age_ms:
-                key = (tuple(given.looks.items()), given.depth, given.stamp_ns)
+            if given is not None and self._young_ms(moment, given.oldest_ns) is not None:
+                key = (tuple(given.looks.items()), given.depth, given.given_ns)
                 behind.setdefault(key, []).append(one)
         for group in behind.values():
             given = self._given[group[0].question.text]
             texts = [one.question for one in group]
             replies = self._world.replies(self._drive, texts, given.looks, given.depth)
-            age_ms = _age_ms(moment, given.stamp_ns)
+            age_ms = _age_ms(moment, given.given_ns)
             for one, reply in zip(group, replies, strict=True):
                 current[one.question.text] = (reply.text, age_ms)
         for one in questions:

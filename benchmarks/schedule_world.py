@@ -34,6 +34,29 @@ Looks = Mapping[str, Look]
 _KEPT_TOKENS = 4096
 
 
+def previous_frame(
+    stamps_ns: Sequence[int], frame: int, encoded: Sequence[int], window_ms: tuple[int, int]
+) -> int | None:
+    """The earlier frame whose age suits an encoder best, as `Perception` chooses it.
+
+    Args:
+        stamps_ns: of all frames of the sensor.
+        frame: that is encoded.
+        encoded: frames that were encoded before, in that order.
+        window_ms: least and largest age.
+
+    Returns:
+        One of `encoded`, None if none is of such an age.
+    """
+    least, most = window_ms
+    fitting: list[tuple[float, int]] = []
+    for one in encoded:
+        age_ms = (stamps_ns[frame] - stamps_ns[one]) / 1e6
+        if least <= age_ms <= most:
+            fitting.append((abs(age_ms - (least + most) / 2), one))
+    return min(fitting, key=lambda found: found[0])[1] if fitting else None
+
+
 class ScheduleWorld:
     """One pack and language model in front of some drives."""
 
@@ -78,17 +101,8 @@ class ScheduleWorld:
             encoded: frames of the sensor that were encoded before, in that order.
         """
         window = self.parts.perception.encoder_of(sensor)[1].spec.previous_ms
-        if window is None:
-            return None
-        least, most = window
-        middle = (least + most) / 2
-        stamp_ns = drive.frames[sensor][frame].stamp_ns
-        fitting: list[tuple[float, int]] = []
-        for one in encoded:
-            age_ms = (stamp_ns - drive.frames[sensor][one].stamp_ns) / 1e6
-            if least <= age_ms <= most:
-                fitting.append((abs(age_ms - middle), one))
-        return min(fitting, key=lambda found: found[0])[1] if fitting else None
+        stamps_ns = [file.stamp_ns for file in drive.frames[sensor]]
+        return None if window is None else previous_frame(stamps_ns, frame, encoded, window)
 
     def tokens(self, drive: ScheduleDrive, sensor: str, look: Look) -> Float:
         """Tokens of a frame, float32 `[tokens, width]`.
@@ -117,7 +131,7 @@ class ScheduleWorld:
         self, drive: ScheduleDrive, progress: Callable[[str], None] | None = None
     ) -> list[str]:
         """What the context of each moment is called, estimated from the frames up to it."""
-        keys = [f"{drive.name}/{number}" for number in range(len(drive.moments))]
+        keys = [f"{drive.name}/{moment.stamp_ns}" for moment in drive.moments]
         kept = [self._store.condition(key) for key in keys]
         found = [condition for condition in kept if condition is not None]
         if len(found) == len(kept):
