@@ -24,6 +24,7 @@ COMMANDS = (
     "ask",
     "replay",
     "eval",
+    "calibrate",
     "train",
     "adapt",
     "simulate",

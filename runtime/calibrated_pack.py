@@ -1,0 +1,110 @@
+"""Puts a calibration table into a pack, beside the old one or in its place, so that a pack is whole
+at every moment."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import yaml
+
+from .calibration_table import CalibrationTable, read_calibration
+from .errors import ConfigError, PackError
+from .files import cache_error, inside, open_atomic, partial_name, sync_folder, write_atomic
+from .pack import MANIFEST_NAME, FileSpec, PackManifest, load_pack
+
+CALIBRATION = "calibration.json"
+
+
+def check_target(folder: Path) -> None:
+    """Refuse a folder that would be written over.
+
+    Raises:
+        ConfigError: something is there.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise ConfigError(
+            "something is there already, and packs are not written over unasked",
+            field=str(folder),
+            remedy="name a new folder for the pack",
+        )
+
+
+def write_calibrated_pack(source: Path, folder: Path, table: CalibrationTable) -> None:
+    """Write a pack with this table beside the one it comes from.
+
+    Args:
+        source: folder of the old pack.
+        folder: to make.
+        table: to put into it.
+
+    Raises:
+        ConfigError: the folder is there already.
+        PackError: the old pack is broken.
+        CacheError: the disk is full, or the folder cannot be written.
+    """
+    check_target(folder)
+    old = load_pack(source).manifest
+    aside = folder.parent / partial_name(folder.name)
+    try:
+        aside.mkdir(parents=True)
+        for name, spec in old.files.items():
+            if spec.registry is None and name != old.calibration:
+                target = inside(aside, name, error=PackError)
+                with (
+                    open_atomic(target) as file,
+                    inside(source, name, error=PackError).open("rb") as there,
+                ):
+                    shutil.copyfileobj(there, file)
+        _put(aside, old, table, CALIBRATION)
+        load_pack(aside)
+        check_target(folder)
+        aside.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise cache_error(error, folder) from error
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(aside)
+
+
+def calibrate_in_place(folder: Path, table: CalibrationTable) -> None:
+    """Give a pack another table.
+
+    The new table gets a name of its own, then the manifest names it, then the old one goes: whoever
+    opens the pack in between, or after a power cut, finds a whole one.
+
+    Raises:
+        PackError: the pack is broken.
+        CacheError: the disk is full, or the folder cannot be written.
+    """
+    old = load_pack(folder).manifest
+    content = table.to_json().encode()
+    name = CALIBRATION
+    if old.calibration == name:
+        name = f"calibration-{hashlib.sha256(content).hexdigest()[:8]}.json"
+    _put(folder, old, table, name)
+    load_pack(folder)
+    if old.calibration is not None and old.calibration != name:
+        with suppress(OSError):
+            inside(folder, old.calibration, error=PackError).unlink()
+
+
+def _put(folder: Path, old: PackManifest, table: CalibrationTable, name: str) -> None:
+    """Write the table, and behind it the manifest that names it."""
+    content = table.to_json().encode()
+    path = inside(folder, name, error=PackError)
+    write_atomic(path, content)
+    read_calibration(path)
+    kept = {one: spec for one, spec in old.files.items() if one != old.calibration}
+    kept[name] = FileSpec(sha256=hashlib.sha256(content).hexdigest())
+    # In its old place, so that a manifest changes by one line.
+    order = [name if one == old.calibration else one for one in old.files]
+    files = {one: kept[one] for one in dict.fromkeys([*order, name])}
+    manifest = old.model_copy(update={"files": files, "calibration": name})
+    text = yaml.safe_dump(
+        manifest.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
+    )
+    write_atomic(folder / MANIFEST_NAME, text)
