@@ -15,33 +15,38 @@ from functools import cached_property
 
 import numpy as np
 
-from .plan_costs import GIGA, MemoryUse, PlanCosts, PlanFormulas
+from .frame_cost import LookFlops
+from .plan_costs import GIGA, MemoryUse, PlanCost, PlanCosts, PlanFormulas, tail_part
 from .plan_space import OFF, REUSE, RUN, Float, PlanSpace
 from .plan_times import Indices, Mask, Numbers, PlanTimes, StateParts
 from .plans import Budget
 
 #: Lists of lengths whose arrays are kept; a set of standing questions needs few.
 _KEPT_LENGTHS = 32
-#: Times in arrays are float32: a limit is undercut by this share, so that sums of exact times hold.
-_ROUNDING = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Answering:
     """What answering questions of some lengths costs.
 
     Attributes:
         questions: how many.
-        connect_gflop: `[sums]` of the connection, by the sum of tokens.
+        connect_flops: `[sums]` of the connection, by the sum of tokens.
+        tail_flops: `[variants, sums]`.
+        connect_gflop: as `connect_flops`.
         tail_gflop: float32 `[variants, states]`.
         flops: `[variants, states]`, with encoders and with what the connection prepares of frames
             that run; exact, as all counts are far below 2^53.
+        kept: the last limit of FLOPs, and `[variants, states]`, which plans keep it.
     """
 
     questions: int
+    connect_flops: Numbers
+    tail_flops: Numbers
     connect_gflop: Numbers
     tail_gflop: Float
     flops: Numbers
+    kept: tuple[int, Mask] | None = None
 
 
 class PlanArrays:
@@ -65,7 +70,10 @@ class PlanArrays:
         self._token_sums, tokens = np.unique(used @ sizes, return_inverse=True)
         prepare = np.array([frame.prepare(sensor) for sensor in sensors], dtype=np.float64)
         encode = np.array([frame.encoders[sensor].flops for sensor in sensors], dtype=np.float64)
-        self._run_flops: Numbers = runs.astype(np.float64) @ (encode + prepare)
+        running_sensors = runs.astype(np.float64)
+        #: Of the connection, for the new tokens of frames that run, `[states]`.
+        self.run_prepare_flops: Numbers = running_sensors @ prepare
+        self._run_flops: Numbers = running_sensors @ encode + self.run_prepare_flops
         # Which encoders run is all that batches, loading and memory depend on.
         running = np.zeros(len(runs), dtype=np.int64)
         for number in range(len(names)):
@@ -119,9 +127,12 @@ class PlanArrays:
             connect = np.array([pair[0] for pair in pairs], dtype=np.float64)
             tails.append(np.array([pair[1] for pair in pairs], dtype=np.float64))
         # Picked along the second axis, arrays come out in an order that is slow to go through.
-        tail = np.ascontiguousarray(np.stack(tails)[:, self.parts.tokens])
+        by_sum = np.stack(tails)
+        tail = np.ascontiguousarray(by_sum[:, self.parts.tokens])
         return _Answering(
             questions=len(lengths),
+            connect_flops=connect,
+            tail_flops=by_sum,
             connect_gflop=connect / GIGA,
             tail_gflop=(tail / GIGA).astype(np.float32),
             flops=tail + (connect[self.parts.tokens] + self._run_flops),
@@ -162,6 +173,21 @@ class Moment:
         per_sensor = self._arrays.parts.prepare_flops * self._unprepared
         return (self._arrays.space.states == REUSE) @ per_sensor
 
+    def one(self, asked: _Answering, variant: int, state: int) -> PlanCost:
+        """Cost of one plan that answers these questions."""
+        arrays, costs = self._arrays, self.costs
+        space, parts = arrays.space, arrays.parts
+        prepare = 0.0
+        for number, action in enumerate(space.states[state].tolist()):
+            if action == RUN or (action == REUSE and self._unprepared[number]):
+                prepare += parts.prepare_flops[number]
+        sums = parts.tokens[state]
+        connect, tail = asked.connect_flops[sums], asked.tail_flops[variant, sums]
+        encode = asked.flops[variant, state] - arrays.run_prepare_flops[state] - connect - tail
+        flops = LookFlops(int(encode), int(prepare + connect), int(tail))
+        actions, name = space.actions(state), tail_part(*space.variants[variant])
+        return costs.of_stages(flops, actions, asked.questions, name)
+
     def memory_bytes(self, memory: MemoryUse) -> Numbers:
         """`[states]`."""
         parts = self._arrays.parts
@@ -188,6 +214,10 @@ class CostArrays:
         memory = self._moment.costs.memory
         return None if memory is None else self._moment.memory_bytes(memory)
 
+    def one(self, variant: int, state: int) -> PlanCost:
+        """The very figures that `PlanCosts.of` gives of a plan."""
+        return self._moment.one(self._answering, variant, state)
+
     def latency_ms(self) -> Float:
         """`[variants, states]`, infinite where a part was never measured."""
         return self._times(self._moment.p90)
@@ -211,33 +241,38 @@ class CostArrays:
         Returns:
             `[variants, states]`, or as many states as `at`.
         """
-        costs = self._moment.costs
+        costs, asked = self._moment.costs, self._answering
         if budget.memory_bytes is not None and costs.memory is not None:
             memory = self._moment.memory_bytes(costs.memory)
             allowed = allowed & (_some(memory, at) <= budget.memory_bytes)
         if budget.flops is None:
-            found = np.repeat(allowed[None], len(self._answering.flops), axis=0)
+            found = np.repeat(allowed[None], len(asked.flops), axis=0)
         else:
-            flops, extra = _some(self._answering.flops, at), self._moment.reconnecting
-            if extra is not None:
-                flops = flops + _some(extra, at)
-            found = (flops <= budget.flops) & allowed
+            found = self._within_flops(budget.flops, at) & allowed
+        limits: list[tuple[PlanTimes, float]] = []
         if costs.times and budget.latency_ms is not None:
-            found &= self._times(self._moment.p90, at) <= _below(budget.latency_ms)
+            limits.append((self._moment.p90, budget.latency_ms))
         if costs.times and budget.energy_mj is not None and costs.mj_per_ms is not None:
-            limit_ms = budget.energy_mj / costs.mj_per_ms
-            found &= self._times(self._moment.median, at) <= _below(limit_ms)
+            limits.append((self._moment.median, budget.energy_mj / costs.mj_per_ms))
+        tail = asked.tail_gflop if at is None or not limits else asked.tail_gflop[:, at]
+        for times, limit_ms in limits:
+            found &= times.within(limit_ms, asked.connect_gflop, tail, asked.questions, at)
         return found
 
-    def _times(self, times: PlanTimes, at: Indices | None = None) -> Float:
+    def _within_flops(self, limit: int, at: Indices | None) -> Mask:
+        """Kept for as long as the limit stays, as it mostly does from frame to frame."""
+        asked, extra = self._answering, self._moment.reconnecting
+        if at is not None or extra is not None:
+            flops = _some(asked.flops, at)
+            return (flops if extra is None else flops + _some(extra, at)) <= limit
+        if asked.kept is None or asked.kept[0] != limit:
+            asked.kept = (limit, asked.flops <= limit)
+        return asked.kept[1]
+
+    def _times(self, times: PlanTimes) -> Float:
         asked = self._answering
-        tail = asked.tail_gflop if at is None else asked.tail_gflop[:, at]
-        return times.of(asked.connect_gflop, tail, asked.questions, at)
+        return times.of(asked.connect_gflop, asked.tail_gflop, asked.questions)
 
 
 def _some(numbers: Numbers, at: Indices | None) -> Numbers:
     return numbers if at is None else numbers[..., at]
-
-
-def _below(limit: float) -> np.float32:
-    return np.float32(limit * (1 - _ROUNDING))

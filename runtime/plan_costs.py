@@ -14,7 +14,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .errors import ConfigError
-from .frame_cost import FrameCost
+from .frame_cost import FrameCost, LookFlops
 from .model_config import Precision
 from .part_times import PartSnapshot
 from .plans import Budget, SensorAction
@@ -28,6 +28,7 @@ DECODE = "decode"
 #: What a frame takes beside all other parts; without a size, and 0 until it is measured.
 REST = "rest"
 GIGA = 1e9
+_LIMITS = ("flops", "memory_bytes", "latency_ms", "energy_mj")
 
 
 def encode_part(encoder: str) -> str:
@@ -86,11 +87,20 @@ class PlanCost:
 
         What is not known exceeds nothing.
         """
-        for name in ("flops", "memory_bytes", "latency_ms", "energy_mj"):
+        for name in _LIMITS:
             limit, need = getattr(budget, name), getattr(self, name)
             if limit is not None and need is not None and need > limit:
                 return name
         return None
+
+    def share_of(self, budget: Budget) -> float:
+        """How much of the scarcest limit this takes; 0 without limits."""
+        shares = [0.0]
+        for name in _LIMITS:
+            limit, need = getattr(budget, name), getattr(self, name)
+            if limit is not None and need is not None:
+                shares.append(need / limit)
+        return max(shares)
 
     def __str__(self) -> str:
         parts = [f"{self.flops:,} FLOPs"]
@@ -175,20 +185,34 @@ class PlanCosts:
         frame = self.formulas.of(precision)
         boundary = self.formulas.boundary(tail_blocks)
         flops = frame.stages(actions, connected, boundary, lengths, tail_blocks)
-        running = Counter(
-            self.formulas.encoders[sensor] for sensor, act in actions.items() if act == "run"
-        )
-        parts: list[tuple[str, float | None]] = [
+        return self.of_stages(flops, actions, len(lengths), tail_part(tail_blocks, precision))
+
+    def of_stages(
+        self, flops: LookFlops, actions: Mapping[str, SensorAction], questions: int, tail: str
+    ) -> PlanCost:
+        """Cost of a plan whose operations are known.
+
+        Args:
+            flops: of its stages.
+            actions: of the active sensors.
+            questions: how many are answered now.
+            tail: name of the part that is its tail.
+        """
+        encoders = self.formulas.encoders
+        running = Counter(encoders[sensor] for sensor, act in actions.items() if act == "run")
+        parts: list[tuple[str, float]] = [
             (CONNECT, flops.connect / GIGA),
-            (tail_part(tail_blocks, precision), flops.tail / GIGA),
-            (DECODE, float(len(lengths))),
+            (tail, flops.tail / GIGA),
+            (DECODE, questions),
         ]
         for encoder, frames in running.items():
-            parts.append((encode_part(encoder), float(frames)))
+            parts.append((encode_part(encoder), frames))
             if not self.is_loaded(encoder):
-                parts.append((load_part(encoder), None))
+                parts.append((load_part(encoder), 0))
         if running:
-            parts.append((PREPARE, float(running.total())))
+            parts.append((PREPARE, running.total()))
+        if REST in self.times:
+            parts.append((REST, 0))
         median_ms, p90_ms = self._time(parts)
         return PlanCost(
             flops=flops.total,
@@ -214,17 +238,16 @@ class PlanCosts:
                 remedy="limit latency_ms or flops instead",
             )
 
-    def _time(self, parts: Sequence[tuple[str, float | None]]) -> tuple[float | None, float | None]:
-        """Sums of medians and of p90s; None if one part was never measured."""
+    def _time(self, parts: Sequence[tuple[str, float]]) -> tuple[float | None, float | None]:
+        """Sums of medians and of p90s along sizes; None if one part was never measured."""
         median_ms = p90_ms = 0.0
-        if REST in self.times:
-            parts = [*parts, (REST, None)]
         for part, size in parts:
-            if part not in self.times:
+            time = self.times.get(part)
+            if time is None:
                 return None, None
-            time = self.times[part].at(size)
-            median_ms += time.median_ms
-            p90_ms += time.p90_ms
+            ms = time.base_ms + time.per_size_ms * size
+            median_ms += ms
+            p90_ms += ms * time.p90_factor
         return median_ms, p90_ms
 
     def _energy(self, median_ms: float | None) -> float | None:

@@ -46,7 +46,9 @@ def queue_of(request: PlanRequest, usable: Container[str]) -> QuestionQueue:
     waiting = {
         i
         for i, question in enumerate(asked)
-        if question.held_age_ms is not None and any(s in lacking for s in question.sensors)
+        if lacking
+        and question.held_age_ms is not None
+        and any(s in lacking for s in question.sensors)
     }
     if len(waiting) == len(asked):
         waiting.clear()
@@ -74,25 +76,3 @@ def weights_of(questions: Sequence[QuestionDemand], asked: Sequence[int]) -> dic
         question = questions[i]
         weights[question.kind] = weights.get(question.kind, 0.0) + question.priority
     return weights
-
-
-def value_of(
-    questions: Sequence[QuestionDemand], asked: Sequence[int], share: float
-) -> float | None:
-    """Expected right answers of a frame, each counting as much as its priority.
-
-    Args:
-        questions: all of them.
-        asked: those that are answered now; the others are given their last answer.
-        share: expected share of right answers among these.
-
-    Returns:
-        None where it is not known what the last answers are worth.
-    """
-    total = 0.0
-    for index, question in enumerate(questions):
-        one = share if index in asked else question.held_share
-        if one is None:
-            return None
-        total += question.priority * one
-    return total

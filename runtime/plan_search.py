@@ -40,6 +40,7 @@ from .plan_times import Indices, Mask
 from .plans import Plan
 from .scheduler import BoundUtility, PlanRequest, SensorState, UtilityModel, limit_text
 
+_Able = tuple[bool, bool, bool]
 Variants = tuple[tuple[int, Precision], ...]
 
 #: Expected shares closer than this are equal; float32 sums in another order differ by less.
@@ -48,6 +49,8 @@ TIE = 1e-6
 MAX_SENSORS = 8
 #: Spaces that are kept; one is in use unless sensors are switched.
 _KEPT_SPACES = 8
+#: Sets of possible states that are kept of each space, 6.5 kB each.
+_KEPT_ALLOWED = 256
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class _Opened:
     space: PlanSpace
     arrays: PlanArrays
     bound: BoundUtility | None
+    allowed: dict[tuple[tuple[_Able, ...], bool], Mask]
 
 
 class PlanSearch:
@@ -103,7 +107,7 @@ class PlanSearch:
         if found is None or found.formulas is not formulas or found.utility is not utility:
             space = PlanSpace(sensors, variants)
             bound = None if utility is None else utility.bind(space, modalities)
-            found = _Opened(formulas, utility, space, PlanArrays(space, formulas), bound)
+            found = _Opened(formulas, utility, space, PlanArrays(space, formulas), bound, {})
             self._opened[key] = found
             if len(self._opened) > _KEPT_SPACES:
                 self._opened.popitem(last=False)
@@ -139,6 +143,7 @@ class Decision:
         self.request = request
         self.space = opened.space
         self._bound = opened.bound
+        self._allowed = opened.allowed
         self._moment: Moment = opened.arrays.at(request.costs, request.connected)
         self._asking: dict[tuple[int, ...], CostArrays] = {}
 
@@ -227,10 +232,16 @@ class Decision:
 
     def allowed(self, asked: Sequence[int], *, blind: bool) -> Mask:
         """`[states]`: what can be done now; arguments as `small_states`."""
-        blocked = 1 - np.array(self._actions(asked), dtype=np.float32).reshape(-1, ACTIONS)
-        found = self.space.totals(blocked) == 0
-        if not blind and found[1:].any():
-            found[0] = False
+        able = tuple(self._actions(asked))
+        found = self._allowed.get((able, blind))
+        if found is None:
+            blocked = 1 - np.array(able, dtype=np.float32).reshape(-1, ACTIONS)
+            found = self.space.totals(blocked) == 0
+            if not blind and found[1:].any():
+                found[0] = False
+            if len(self._allowed) >= _KEPT_ALLOWED:
+                self._allowed.clear()
+            self._allowed[able, blind] = found
         return found
 
     def _actions(self, asked: Sequence[int]) -> list[_Able]:
@@ -278,17 +289,19 @@ class Decision:
             possible: plans to choose from, at least one.
             asked: questions that are answered.
         """
-        top = np.multiply(expected, possible).max()
-        near = possible & (expected >= top - TIE)
+        shares = np.multiply(expected, possible)
+        near = shares >= shares.max() - TIE
         flat = np.flatnonzero(near)
+        if not possible.reshape(-1)[flat].all():
+            # All that is possible is worth nothing, as is what is not possible here.
+            flat = np.flatnonzero(near & possible)
         flops = self.costs(asked).flops().reshape(-1)[flat]
         variant, state = divmod(int(flat[np.argmin(flops)]), self.space.num_states)
         return Chosen(variant, state)
 
     def cost(self, chosen: Chosen, asked: Sequence[int]) -> PlanCost:
-        """What a plan costs, by the formulas of single plans."""
-        depth, precision = self.space.variants[chosen.variant]
-        return self.request.cost(self.space.actions(chosen.state), depth, precision, asked)
+        """What a plan costs."""
+        return self.costs(asked).one(chosen.variant, chosen.state)
 
     def plan(
         self,
@@ -360,9 +373,6 @@ class Decision:
             field=f"budget.{exceeded}",
             remedy="raise the budget, ask less, or take back what is pinned or needed",
         )
-
-
-_Able = tuple[bool, bool, bool]
 
 
 def _able(state: SensorState, needed: bool) -> _Able:

@@ -31,6 +31,9 @@ Indices = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
 
+#: By which share limits are undercut; float32 is a tenth as coarse.
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True)
 class StateParts:
@@ -126,6 +129,30 @@ class PlanTimes:
         Returns:
             float32 `[variants, states]` milliseconds, infinite where a part was never measured.
         """
+        total: Float = tail_gflop * self._tail_slopes
+        total += self._beside_tail(connect_gflop, questions, at)
+        total += self._tail_bases
+        return total
+
+    def within(
+        self,
+        limit_ms: float,
+        connect_gflop: Numbers,
+        tail_gflop: Float,
+        questions: int,
+        at: Indices | None = None,
+    ) -> Mask:
+        """Which plans take at most `limit_ms`; other arguments and shape as those of `of`.
+
+        Times are float32, so the limit is undercut by a millionth: exact sums then keep it.
+        """
+        limits = np.float32(limit_ms * (1 - _ROUNDING)) - self._tail_bases
+        total: Float = tail_gflop * self._tail_slopes
+        total += self._beside_tail(connect_gflop, questions, at)
+        return total <= limits
+
+    def _beside_tail(self, connect_gflop: Numbers, questions: int, at: Indices | None) -> Float:
+        """`[states]`: all but the tail."""
         parts, (decode_base, decode_slope) = self._parts, self._decode
         by_tokens = connect_gflop * self._connect_slope
         decode_ms = decode_base + decode_slope * questions
@@ -134,15 +161,11 @@ class PlanTimes:
             together += decode_ms
             state_ms = together.astype(np.float32)[parts.joint]
             state_ms += self._adding_up
-        else:
-            sensors = np.arange(len(self._space.sensors))
-            added = self._per_action[sensors, self._space.states[at]].sum(axis=1)
-            together = self._by_pattern[parts.pattern[at]] + by_tokens[parts.tokens[at]]
-            state_ms = (together + (added + decode_ms)).astype(np.float32)
-        total: Float = tail_gflop * self._tail_slopes
-        total += state_ms
-        total += self._tail_bases
-        return total
+            return state_ms
+        sensors = np.arange(len(self._space.sensors))
+        added = self._per_action[sensors, self._space.states[at]].sum(axis=1)
+        together = self._by_pattern[parts.pattern[at]] + by_tokens[parts.tokens[at]]
+        return (together + (added + decode_ms)).astype(np.float32)
 
     @cached_property
     def _adding_up(self) -> Float:

@@ -16,12 +16,11 @@ import numpy as np
 from .errors import ConfigError
 from .plan_arrays import CostArrays
 from .plan_explain import Explanation, explain
-from .plan_questions import value_of
 from .plan_search import TIE, Chosen, Decision, PlanSearch
 from .plan_space import ACTIONS, REUSE, RUN, Float
 from .plan_times import Indices, Mask, Numbers
 from .plans import Budget, Plan
-from .scheduler import FixedPolicy, PlanRequest, Policy
+from .scheduler import FixedPolicy, PlanRequest, Policy, QuestionDemand
 
 PolicyName = Literal["fixed", "round_robin", "greedy", "optimal"]
 POLICY_NAMES: tuple[PolicyName, ...] = get_args(PolicyName)
@@ -153,18 +152,18 @@ class OptimalPolicy:
     def _best(decision: Decision) -> _Found:
         asked, possible = decision.that_fit()
         best, limited = _found(decision, asked, possible)
-        questions = decision.request.questions
-        value = value_of(questions, asked, best.share)
-        count, least = len(asked), decision.queue.must
-        while limited and value is not None and count > least:
-            count = max(count - max(count // 4, 1), least)
-            asked = decision.queue.first(count)
+        queue, questions = decision.queue, decision.request.questions
+        count = len(asked)
+        while limited and count > queue.must:
+            left = max(count - max(count // 4, 1), queue.must)
+            if any(questions[i].held_share is None for i in queue.order[left:count]):
+                break
+            asked = queue.first(left)
             possible = decision.possible(asked)
             other, limited = _found(decision, asked, possible)
-            promised = value_of(questions, asked, other.share)
-            if promised is None or promised <= value + TIE:
+            if _value(questions, other) <= _value(questions, best) + TIE:
                 break
-            best, value = other, promised
+            best, count = other, left
         return best
 
 
@@ -183,6 +182,18 @@ class _Found:
     asked: tuple[int, ...]
     possible: Mask
     share: float
+
+
+def _value(questions: Sequence[QuestionDemand], found: _Found) -> float:
+    """Right answers to expect, each counting as much as its question's priority.
+
+    Of last answers that are worth nothing known, which are out of the question, none are right.
+    """
+    total = 0.0
+    for index, question in enumerate(questions):
+        share = found.share if index in found.asked else question.held_share or 0.0
+        total += question.priority * share
+    return total
 
 
 def _found(decision: Decision, asked: tuple[int, ...], possible: Mask) -> tuple[_Found, bool]:
