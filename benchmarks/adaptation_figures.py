@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .adaptation_data import Exam
+from .adaptation_plan import SPEED_DEPTH
 from .adaptation_record import KEYS, Row
 
 #: By change, its short name in figures.
@@ -34,7 +35,7 @@ def figures(
     Returns:
         `flops_ratio_vs_full` and `memory_ratio_vs_full` (adding the coming sensor at the first
         condition), `night_recovery` (of that condition, by change), `samples_per_second`, then
-        `ratios`, `recovery`, `table`, `baselines`, `timing` and `rows`.
+        `ratios`, `recovery`, `table`, `baselines`, `timing` (by method) and `rows`.
     """
     first = conditions[0] if conditions else None
     ours = f"tail-{ships}"
@@ -57,13 +58,16 @@ def figures(
         }
         for method in methods
     }
-    timing = next((row for row in rows if row["phase"] == "timing" and "failed" not in row), None)
+    timing = {
+        row["method"]: row for row in rows if row["phase"] == "timing" and "failed" not in row
+    }
+    timed = timing.get(f"tail-{SPEED_DEPTH}", timing.get(ours))
     added = ratios.get(first or "", {}).get("add", {})
     return {
         "flops_ratio_vs_full": added.get("flops"),
         "memory_ratio_vs_full": added.get("memory"),
         "night_recovery": recovery[ours][first] if first is not None and ours in recovery else None,
-        "samples_per_second": None if timing is None else timing["samples_per_second"],
+        "samples_per_second": None if timed is None else timed["samples_per_second"],
         "ratios": ratios,
         "recovery": recovery,
         "table": [_line(rows, method, conditions) for method in methods],

@@ -18,7 +18,7 @@ RATES: Mapping[str, tuple[float, float]] = {
     "lora": (1e-3, 0.0),
     "prompt": (3e-3, 0.0),
 }
-#: Depth whose speed is told, and steps that are timed.
+#: Depth whose speed is told beside that of the one that ships, and steps that are timed.
 SPEED_DEPTH, TIMED_STEPS = 10, 10
 
 
@@ -93,14 +93,13 @@ def tasks_of(settings: BenchSettings) -> Iterator[Task]:
     ships = f"tail-{settings.ships}"
     others = [f"tail-{depth}" for depth in settings.depths if depth != settings.ships]
     first, *rest = settings.conditions or (None,)
-    depths = (*settings.depths, settings.ships)
-    timed = SPEED_DEPTH if SPEED_DEPTH in depths else settings.ships
+    timed = {ships, f"tail-{SPEED_DEPTH}"}
     for method in (ships, *settings.baselines, *others):
         yield Task("day", method)
         if first is None:
             continue
         yield from (Task("switch", method, first, change) for change in CHANGES)
-        if method == f"tail-{timed}":
+        if method in timed:
             yield Task("timing", method, first, "C->C+L")
     main = [method for method in (ships, "full") if method in (ships, *settings.baselines)]
     left = [method for method in settings.baselines if method not in main]

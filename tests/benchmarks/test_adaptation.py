@@ -248,4 +248,4 @@ def test_a_day_that_failed_fails_its_switches(
     assert days == [2], "it is not tried again for each change"
     assert len(rows) == 5 and all("failed" in row for row in rows)
     result = figures(rows, bench.exams, ("night",), 2, ["tail-2"])
-    assert result["table"][0]["day"] is None and result["timing"] is None
+    assert result["table"][0]["day"] is None and not result["timing"]
