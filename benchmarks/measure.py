@@ -6,7 +6,10 @@ round by round. Knows nothing of models.
 
 from __future__ import annotations
 
+import os
 import platform
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +82,12 @@ def machine_card(threads: int, packages: Sequence[str] = ()) -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "threads": threads,
+        "cores": _cores(),
+        "memory_bytes": _memory_bytes(),
         "governor": _governor(),
+        "power_mode": power_mode(),
+        # Of all processes, so it says whether the machine was busy with something else.
+        "load_average_1min": _load(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "versions": {name: _version(name) for name in ("onnxruntime", "numpy", *packages)},
     }
@@ -97,10 +105,59 @@ def _cpu_name() -> str:
     return platform.processor() or "unknown"
 
 
+def power_mode(root: Path = Path("/")) -> str:
+    """Which power mode the machine is in, or that it does not tell.
+
+    Args:
+        root: folder that holds `sys`; the tool of Jetsons is only asked with the real one.
+    """
+    if root == Path("/") and shutil.which("nvpmodel"):
+        try:
+            told = subprocess.run(
+                ["nvpmodel", "-q"], capture_output=True, text=True, timeout=10, check=True
+            ).stdout
+            return " ".join(line.strip() for line in told.splitlines() if line.strip())
+        except (OSError, subprocess.SubprocessError):
+            pass
+    for name in ("sys/firmware/acpi/platform_profile", _GOVERNOR):
+        mode = _first_line(root / name)
+        if mode is not None:
+            return f"{mode} ({Path(name).name})"
+    return "not told by this machine"
+
+
+_GOVERNOR = "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+
+
 def _governor() -> str | None:
-    path = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    return _first_line(Path("/", _GOVERNOR))
+
+
+def _first_line(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="ascii").strip()
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
+
+
+def _load() -> float | None:
+    try:
+        return round(os.getloadavg()[0], 2)
     except OSError:
         return None
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from tailwire.benchmarks.measure import Timings, interleave, machine_card, paired_ratio
+from tailwire.benchmarks.measure import (
+    Timings,
+    interleave,
+    machine_card,
+    paired_ratio,
+    power_mode,
+)
 
 
 def test_variants_run_in_rotating_order_and_warm_up_is_not_counted() -> None:
@@ -38,3 +46,17 @@ def test_card_names_what_is_missing_instead_of_failing() -> None:
     card = machine_card(2, ["no-such-package"])
     assert card["versions"]["no-such-package"] is None
     assert card["threads"] == 2
+    assert card["power_mode"]
+    assert card["cores"] >= 1
+
+
+def test_power_mode_is_told_or_said_to_be_absent(tmp_path: Path) -> None:
+    assert power_mode(tmp_path) == "not told by this machine"
+    governor = tmp_path / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+    governor.parent.mkdir(parents=True)
+    governor.write_text("powersave\n")
+    assert power_mode(tmp_path) == "powersave (scaling_governor)"
+    profile = tmp_path / "sys/firmware/acpi/platform_profile"
+    profile.parent.mkdir(parents=True)
+    profile.write_text("balanced\n")
+    assert power_mode(tmp_path) == "balanced (platform_profile)"
