@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -18,8 +18,11 @@ from onnx import TensorProto, helper, numpy_helper
 Array = NDArray[np.generic]
 Dim = int | str
 
-#: Opset of every graph: understood by ONNX Runtime 1.17+ and by TensorRT 10.3's parser.
+#: Opset of every graph but those with 4-bit constants: understood by ONNX Runtime 1.17+ and by
+#: TensorRT 10.3's parser.
 OPSET = 20
+#: The first one with 4-bit numbers and with scales per block; TensorRT 10's parser takes both.
+INT4_OPSET = 21
 CONTRIB = "com.microsoft"
 
 _DTYPES: Mapping[str, int] = {
@@ -45,6 +48,7 @@ class GraphBuilder:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._packed: list[onnx.TensorProto] = []
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, Array] = {}
         self._interned: dict[tuple[str, tuple[int, ...], bytes], str] = {}
@@ -84,6 +88,19 @@ class GraphBuilder:
             return self._interned[key]
         name = self.fresh(stem)
         self._constants[name] = array
+        return name
+
+    def constant_int4(self, codes: NDArray[np.int8], stem: str = "codes") -> str:
+        """Add a constant of 4-bit numbers, -8 to 7, two to a byte, and return its name."""
+        name = self.fresh(stem)
+        halves = codes.reshape(-1).view(np.uint8) & np.uint8(15)
+        if len(halves) % 2:
+            halves = np.append(halves, np.uint8(0))
+        tensor = TensorProto()
+        tensor.name, tensor.data_type = name, TensorProto.INT4
+        tensor.dims.extend(codes.shape)
+        tensor.raw_data = (halves[::2] | (halves[1::2] << np.uint8(4))).tobytes()
+        self._packed.append(tensor)
         return name
 
     def ints(self, *values: int) -> str:
@@ -130,7 +147,7 @@ class GraphBuilder:
 
     def _opsets(self) -> list[onnx.OperatorSetIdProto]:
         domains = {node.domain for node in self._nodes}
-        opsets = [helper.make_opsetid("", OPSET)]
+        opsets = [helper.make_opsetid("", INT4_OPSET if self._packed else OPSET)]
         if CONTRIB in domains:
             opsets.append(helper.make_opsetid(CONTRIB, 1))
         return opsets
@@ -138,7 +155,7 @@ class GraphBuilder:
     def build(self) -> onnx.ModelProto:
         """Return the model with all constants inside; for small graphs and tests."""
         constants = [numpy_helper.from_array(a, n) for n, a in self._constants.items()]
-        return self._model(constants)
+        return self._model([*constants, *self._packed])
 
     def save(self, path: Path) -> None:
         """Write `path` (the graph) and `path` with suffix `.bin` (large constants, 4096-aligned).
@@ -155,16 +172,28 @@ class GraphBuilder:
                 data.write(b"\0" * (-data.tell() % 4096))
                 constants.append(_external_tensor(name, array, data_path.name, data.tell()))
                 data.write(array.data.cast("B"))
+            packed = [self._written(tensor, data, data_path.name) for tensor in self._packed]
             data.flush()
             os.fsync(data.fileno())
-        path.write_bytes(self._model(constants).SerializeToString())
+        path.write_bytes(self._model([*constants, *packed]).SerializeToString())
+
+    @staticmethod
+    def _written(tensor: onnx.TensorProto, data: BinaryIO, location: str) -> onnx.TensorProto:
+        """The tensor with its bytes in `data`."""
+        data.write(b"\0" * (-data.tell() % 4096))
+        written = TensorProto()
+        written.CopyFrom(tensor)
+        written.ClearField("raw_data")
+        _set_external(written, location, data.tell(), len(tensor.raw_data))
+        data.write(tensor.raw_data)
+        return written
 
     def _model(self, constants: Sequence[onnx.TensorProto]) -> onnx.ModelProto:
         graph = helper.make_graph(
             self._nodes, self._name, self._inputs, self._outputs, initializer=list(constants)
         )
         model = helper.make_model(graph, opset_imports=self._opsets(), producer_name="tailwire")
-        model.ir_version = 9
+        model.ir_version = 10 if self._packed else 9
         return model
 
 
@@ -173,13 +202,13 @@ def _external_tensor(name: str, array: Array, location: str, offset: int) -> onn
     tensor.name = name
     tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
     tensor.dims.extend(array.shape)
+    _set_external(tensor, location, offset, array.nbytes)
+    return tensor
+
+
+def _set_external(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
     tensor.data_location = TensorProto.EXTERNAL
-    for key, value in (
-        ("location", location),
-        ("offset", str(offset)),
-        ("length", str(array.nbytes)),
-    ):
+    for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
         entry = tensor.external_data.add()
         entry.key = key
         entry.value = value
-    return tensor

@@ -32,6 +32,14 @@ DEFAULT_MAX_TEXT_TOKENS = 2048
 
 Progress = Callable[[str, int, int], None]
 
+#: First and last block (exclusive) that a stage runs; the first and the last stage run none.
+Stage = tuple[int, int]
+EMBED: Stage = (0, 0)
+LOGITS: Stage = (-1, -1)
+
+#: Makes the layers of one stage.
+LayersOf = Callable[[GraphBuilder, Stage], Layers]
+
 
 def build_language_model(
     checkpoint: Checkpoint,
@@ -43,6 +51,7 @@ def build_language_model(
     depths: Sequence[int] = DEFAULT_DEPTHS,
     max_text_tokens: int = DEFAULT_MAX_TEXT_TOKENS,
     progress: Progress | None = None,
+    layers: LayersOf | None = None,
 ) -> ModelManifest:
     """Write all stages of `checkpoint` into `folder`.
 
@@ -55,6 +64,8 @@ def build_language_model(
         depths: tail depths that start a group.
         max_text_tokens: longest text, in tokens.
         progress: called with (what, done, total).
+        layers: makes the layers of a stage, None for those that are tuned for the CPU; others come
+            without weights for the decoder in C.
 
     Returns:
         The manifest, which is also written to the folder.
@@ -70,18 +81,25 @@ def build_language_model(
     tokenizer = checkpoint.tokenizer_json()
     report = progress or (lambda _what, _done, _total: None)
     total = len(groups) + 2
-    if precision == "int8":
+    if precision == "int8" and layers is None:
         checkpoint = CalibratedCheckpoint(checkpoint)
-    _build_embed(checkpoint, folder / "embed.onnx", precision)
+    make = layers or (lambda graph, _: Layers(graph, config, precision))
+    _build_embed(checkpoint, folder / "embed.onnx", make)
     report("embed", 1, total)
     norms: list[Norm] = []
     for number, group in enumerate(groups):
         path = folder / group.file
-        norms.append(_build_group(checkpoint, path, group, precision, max_text_tokens))
+        norms.append(_build_group(checkpoint, path, group, make, max_text_tokens))
         report(f"blocks {group.start}-{group.stop - 1}", number + 2, total)
     _write_norms(norms, config, folder / "group_norms.npy")
-    write_decode_weights(checkpoint, folder, precision, _positions(config, max_text_tokens))
-    _build_logits(checkpoint.head(), config, folder / "logits.onnx", precision)
+    if layers is None:
+        write_decode_weights(checkpoint, folder, precision, _positions(config, max_text_tokens))
+    # The output embedding stays at 8 bits or above, and sees the final state almost unrounded:
+    # both cost little here and would cost accuracy first, as the likeliest tokens are often close.
+    wide = layers or (
+        lambda graph, _: Layers(graph, config, "fp32" if precision == "fp32" else "int8")
+    )
+    _build_logits(checkpoint.head(), config, folder / "logits.onnx", wide)
     embedding, head = checkpoint.embedding(), checkpoint.head()
     _write_table(embedding, folder / "embedding", precision)
     tied = _same(embedding, head)
@@ -143,10 +161,10 @@ def _positions(config: LanguageModelConfig, max_text_tokens: int) -> int:
     return min(config.max_positions, max_text_tokens)
 
 
-def _build_embed(checkpoint: Checkpoint, path: Path, precision: Precision) -> None:
+def _build_embed(checkpoint: Checkpoint, path: Path, make: LayersOf) -> None:
     config = checkpoint.config
     graph = GraphBuilder("embed")
-    layers = Layers(graph, config, precision)
+    layers = make(graph, EMBED)
     x = graph.input("embedding", "float32", [1, "tokens", config.embedding_size])
     projection, table = checkpoint.project_in(), checkpoint.positions()
     if projection is not None:
@@ -169,18 +187,15 @@ def _stage_outputs(graph: GraphBuilder, config: LanguageModelConfig, x: str, qkv
 
 
 def _build_group(
-    checkpoint: Checkpoint, path: Path, group: BlockGroup, precision: Precision, max_tokens: int
+    checkpoint: Checkpoint, path: Path, group: BlockGroup, make: LayersOf, max_tokens: int
 ) -> Norm:
     """Write the graph of a group; returns the attention norm of its first block."""
     config = checkpoint.config
     graph = GraphBuilder(f"blocks_{group.start}_{group.stop}")
-    layers = Layers(graph, config, precision)
+    layers = make(graph, (group.start, group.stop))
     residual = graph.input("residual_in", "float32", [1, "tokens", config.hidden_size])
     qkv = graph.input("qkv_in", "float32", [1, "tokens", config.qkv_size])
-    lengths = (
-        graph.input("past_and_new_minus_1", "int32", [1]),
-        graph.input("past_and_new", "int32", []),
-    )
+    lengths = layers.lengths()
     rotary = None
     if config.position == "rope":
         cos, sin = rotary_tables(config, _positions(config, max_tokens))
@@ -286,13 +301,9 @@ def _finish(
     graph.output(final, "final", "float32", [1, "questions", config.embedding_size])
 
 
-def _build_logits(
-    head: Matrix, config: LanguageModelConfig, path: Path, precision: Precision
-) -> None:
+def _build_logits(head: Matrix, config: LanguageModelConfig, path: Path, make: LayersOf) -> None:
     graph = GraphBuilder("logits")
-    # The output embedding stays at 8 bits or above, and sees the final state almost unrounded:
-    # both cost little here and would cost accuracy first, as the likeliest tokens are often close.
-    layers = Layers(graph, config, "fp32" if precision == "fp32" else "int8")
+    layers = make(graph, LOGITS)
     x = graph.input("final", "float32", [1, "questions", config.embedding_size])
     logits = layers.linear_full_activations(x, Linear(head))
     graph.output(logits, "logits", "float32", [1, "questions", config.vocab_size])

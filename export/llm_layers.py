@@ -60,6 +60,14 @@ class Layers:
         self._config = config
         self._precision = precision
 
+    def lengths(self) -> tuple[str, str]:
+        """Inputs that say how many rows there are, where `attention` asks for them."""
+        graph = self._graph
+        return (
+            graph.input("past_and_new_minus_1", "int32", [1]),
+            graph.input("past_and_new", "int32", []),
+        )
+
     def linear(self, x: str, layer: Linear) -> str:
         """`y = x @ weight.T + bias`; x is `[1, tokens, columns]`."""
         if self._precision == "fp32" or not can_quantize(layer.weight):

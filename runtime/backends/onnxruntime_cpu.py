@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -22,25 +23,41 @@ _DTYPES = {
 }
 
 
+#: Name of a provider of ONNX Runtime, alone or with its options.
+Provider = str | tuple[str, dict[str, Any]]
+
+
 class OnnxRuntimeEngine:
     """One graph in one ONNX Runtime session on the CPU."""
 
     device = "cpu"
 
-    def __init__(self, path: Path, *, threads: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int,
+        providers: Sequence[Provider] = ("CPUExecutionProvider",),
+        as_written: bool = False,
+    ) -> None:
         """Load the graph at `path`.
 
         Args:
             path: an `.onnx` file; large constants may lie beside it.
             threads: threads of one run.
+            providers: of ONNX Runtime, the most wanted first.
+            as_written: run the operators one by one as the graph has them, without fusions.
 
         Raises:
             EngineError: the graph is missing, corrupt, or uses what this ONNX Runtime lacks.
         """
         self._path = path
+        options = session_options(threads)
+        if as_written:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._session: ort.InferenceSession | None = ort.InferenceSession(
-                str(path), session_options(threads), providers=["CPUExecutionProvider"]
+                str(path), options, providers=list(providers)
             )
         except Exception as error:
             raise EngineError(

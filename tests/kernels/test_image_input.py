@@ -48,7 +48,7 @@ def encoded(rgb: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
             y, x = divmod(place, 2)
             mosaic[y::2, x::2] = rgb[y::2, x::2, "rgb".index(letter)]
         return mosaic
-    planar = cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420)
+    planar = cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420).astype(np.uint8)
     rows, columns = rgb.shape[:2]
     light = planar[:rows]
     u, v = planar[rows:].reshape(2, rows // 2, columns // 2)
