@@ -51,6 +51,8 @@ class EngineAssembly:
         self._progress = progress
         self._loader, self._library = _BACKENDS[config.backend]
         self._opened: list[Engine] = []
+        #: Graphs of the engines that were loaded, those of encoders by `encoder <label>`.
+        self.graphs: dict[str, Path] = {}
         self._registry = ModelRegistry()
         self._store = EngineStore(cache_dir() / "engines")
         self._machine = machine_identity()
@@ -68,6 +70,7 @@ class EngineAssembly:
     def _load(self, path: Path, *, threads: int) -> Engine:
         engine = self._loader(path, threads=threads)
         self._opened.append(engine)
+        self.graphs[path.stem] = path
         return engine
 
     def language_model(self, depths: tuple[int, ...]) -> LanguageModel:
@@ -139,6 +142,7 @@ class EngineAssembly:
         path, threads = folder / "encoder.onnx", self._config.threads
         engine = ReloadableEngine(lambda: self._loader(path, threads=threads), spec.label)
         self._opened.append(engine)
+        self.graphs[f"encoder {spec.label}"] = path
         return Encoder(spec, engine), flops
 
     def trained_encoders(
