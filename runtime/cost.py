@@ -199,5 +199,8 @@ class ConnectionCost:
 
     def packed_rows(self, sensor_tokens: int, questions: int) -> int:
         """Prefix rows of a packed batch: conditioned ones are there once per question."""
-        per_question = self.rows(sensor_tokens)
-        return questions * per_question if self.spec.kind == "conditioned" else per_question
+        return self.rows(sensor_tokens) * self.copies(questions)
+
+    def copies(self, questions: int) -> int:
+        """How often each row is there in a packed batch."""
+        return questions if self.spec.kind == "conditioned" else 1

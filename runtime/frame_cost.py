@@ -46,6 +46,20 @@ class LookFlops:
 
 
 @dataclass(frozen=True)
+class TailLine:
+    """FLOPs of the tail along the prefix rows that each question attends to.
+
+    Scores and sums of attention are all that rows add, so this is a straight line.
+    """
+
+    fixed: int
+    per_row: int
+
+    def at(self, rows: int) -> int:
+        return self.fixed + self.per_row * rows
+
+
+@dataclass(frozen=True)
 class FrameCost:
     """FLOPs of the frames of one runtime.
 
@@ -112,14 +126,27 @@ class FrameCost:
             lengths: tokens of each question.
             tail_blocks: last blocks, which have the LoRA.
         """
-        connect = tail = 0
+        rows = self.connection.rows(tokens)
+        line = self.tail_line(boundary, lengths, tail_blocks)
+        return self.connect(tokens, lengths), line.at(rows)
+
+    def connect(self, tokens: int, lengths: Sequence[int]) -> int:
+        """What the connection does for the questions, with so many tokens of sensors."""
+        passes = split_passes(lengths)
+        return sum(self.connection.connect(tokens, lengths[part]) for part in passes)
+
+    def tail_line(self, boundary: int, lengths: Sequence[int], tail_blocks: int) -> TailLine:
+        """What the tail does for the questions, along the rows that each attends to.
+
+        Arguments as those of `answering`.
+        """
+        fixed = per_row = 0
         for part in split_passes(lengths):
             batch = lengths[part]
-            rows = self.connection.packed_rows(tokens, len(batch))
-            connect += self.connection.connect(tokens, batch)
-            tail += self.model.tail(batch, boundary, rows)
-            tail += self._lora(sum(batch), tail_blocks - self._kept(boundary, tail_blocks))
-        return connect, tail
+            none, one = self.model.tail(batch, boundary, 0), self.model.tail(batch, boundary, 1)
+            fixed += none + self._lora(sum(batch), tail_blocks - self._kept(boundary, tail_blocks))
+            per_row += (one - none) * self.connection.copies(len(batch))
+        return TailLine(fixed, per_row)
 
     def head(self, tokens: int, boundary: int, tail_blocks: int) -> int:
         """What a question needs once: the head, and the LoRA where the tail begins."""

@@ -1,9 +1,8 @@
-"""What all plans of a space cost at one moment, as arrays: the same figures as `plan_costs.py`.
+"""What all plans of a space cost at one moment: the same figures as `plan_costs.py`, by class.
 
-What never changes is worked out once per space, what depends on the questions once per list of
-their lengths. What changes with every frame, times and tokens that are prepared already, costs a
-few microseconds: operations add up over sensors but for those of the connection and the tail, which
-depend on how many tokens there are in all.
+What never changes is worked out once per space and partition into like sensors, what depends on the
+questions once per list of their lengths. Times change with every frame. All of it is done for
+classes of states (`plan_classes.py`); only what is asked of all states is spread over them.
 """
 
 from __future__ import annotations
@@ -16,44 +15,48 @@ from functools import cached_property
 import numpy as np
 
 from .frame_cost import LookFlops
-from .plan_costs import GIGA, MemoryUse, PlanCost, PlanCosts, PlanFormulas, tail_part
-from .plan_space import OFF, REUSE, RUN, Float, PlanSpace
-from .plan_times import Indices, Mask, Numbers, PlanTimes, StateParts
+from .plan_classes import Indices, LikeSensors, Mask, Numbers, PlanClasses, partition
+from .plan_costs import MemoryUse, PlanCost, PlanCosts, PlanFormulas, tail_part
+from .plan_space import PlanSpace
+from .plan_times import PlanTimes
 from .plans import Budget
 
-#: Lists of lengths whose arrays are kept; a set of standing questions needs few.
-_KEPT_LENGTHS = 32
+#: Lists of lengths, and partitions, that are kept; a set of standing questions needs few.
+_KEPT_LENGTHS, _KEPT_PARTITIONS = 64, 256
+#: Limits of time are undercut by this share: sums in another order differ by less.
+_ROUNDING = 1e-9
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Answering:
-    """What answering questions of some lengths costs.
+    """What the connection and the tail do for questions of some lengths.
 
     Attributes:
         questions: how many.
-        connect_flops: `[sums]` of the connection, by the sum of tokens.
-        tail_flops: `[variants, sums]`.
-        connect_gflop: as `connect_flops`.
-        tail_gflop: float32 `[variants, states]`.
-        flops: `[variants, states]`, with encoders and with what the connection prepares of frames
-            that run; exact, as all counts are far below 2^53.
-        kept: the last limit of FLOPs, and `[variants, states]`, which plans keep it.
+        connect: FLOPs `[sums]` of the connection, by the sum of tokens.
+        tail: FLOPs `[variants, sums]`.
+        flops: `[variants, classes]`, of the whole frame; exact, as all counts are far below 2^53.
     """
 
     questions: int
-    connect_flops: Numbers
-    tail_flops: Numbers
-    connect_gflop: Numbers
-    tail_gflop: Float
+    connect: Numbers
+    tail: Numbers
     flops: Numbers
-    kept: tuple[int, Mask] | None = None
+
+
+class _Partition:
+    """A partition with its answers."""
+
+    def __init__(self, classes: PlanClasses) -> None:
+        self.classes = classes
+        self.answering: OrderedDict[tuple[int, ...], _Answering] = OrderedDict()
 
 
 class PlanArrays:
     """Costs of all plans of a space, of one runtime."""
 
     def __init__(self, space: PlanSpace, formulas: PlanFormulas) -> None:
-        """Work out what never changes.
+        """Get ready.
 
         Raises:
             ConfigError: the language model is not loaded at a precision of the space.
@@ -61,38 +64,9 @@ class PlanArrays:
         self.space = space
         self._formulas = formulas
         self._frames = [formulas.of(precision) for _, precision in space.variants]
-        frame, sensors = self._frames[0], space.sensors
-        encoders = [formulas.encoders[sensor] for sensor in sensors]
-        names = tuple(dict.fromkeys(encoders))
-        encoder_of = np.array([names.index(name) for name in encoders], dtype=np.intp)
-        runs, used = space.states == RUN, space.states != OFF
-        sizes = np.array([frame.encoders[sensor].tokens for sensor in sensors], dtype=np.int64)
-        self._token_sums, tokens = np.unique(used @ sizes, return_inverse=True)
-        prepare = np.array([frame.prepare(sensor) for sensor in sensors], dtype=np.float64)
-        encode = np.array([frame.encoders[sensor].flops for sensor in sensors], dtype=np.float64)
-        running_sensors = runs.astype(np.float64)
-        #: Of the connection, for the new tokens of frames that run, `[states]`.
-        self.run_prepare_flops: Numbers = running_sensors @ prepare
-        self._run_flops: Numbers = running_sensors @ encode + self.run_prepare_flops
-        # Which encoders run is all that batches, loading and memory depend on.
-        running = np.zeros(len(runs), dtype=np.int64)
-        for number in range(len(names)):
-            running |= runs[:, encoder_of == number].any(axis=1).astype(np.int64) << number
-        patterns, pattern = np.unique(running, return_inverse=True)
-        sums = len(self._token_sums)
-        pairs, joint = np.unique(pattern * sums + tokens, return_inverse=True)
-        self.parts = StateParts(
-            encoders=names,
-            encoder_of=encoder_of,
-            prepare_flops=prepare,
-            patterns=(patterns[:, None] >> np.arange(len(names))) & 1 == 1,
-            pattern=pattern,
-            tokens=tokens,
-            joint=joint,
-            joint_pattern=pairs // sums,
-            joint_tokens=pairs % sums,
-        )
-        self._answering: OrderedDict[tuple[int, ...], _Answering] = OrderedDict()
+        self._encoders = [formulas.encoders[sensor] for sensor in space.sensors]
+        self._partitions: dict[tuple[LikeSensors, ...], _Partition] = {}
+        self._indices: OrderedDict[tuple[bool, ...], tuple[_Partition, Indices]] = OrderedDict()
 
     def at(self, costs: PlanCosts, connected: Iterable[str]) -> Moment:
         """Costs at one moment.
@@ -101,178 +75,156 @@ class PlanArrays:
             costs: times, loaded encoders, memory and energy of now.
             connected: sensors whose reused tokens the connection has prepared already.
         """
-        return Moment(self, costs, frozenset(connected))
-
-    def answering(self, lengths: tuple[int, ...]) -> _Answering:
-        """What does not change from frame to frame, of questions of these lengths."""
-        found = self._answering.get(lengths)
+        known = frozenset(connected)
+        prepared = tuple(sensor in known for sensor in self.space.sensors)
+        found = self._indices.get(prepared)
         if found is None:
-            found = self._answering[lengths] = self._worked_out(lengths)
-            if len(self._answering) > _KEPT_LENGTHS:
-                self._answering.popitem(last=False)
+            likes, sensors, index = partition(self.space, self._encoders, prepared)
+            if likes not in self._partitions:
+                classes = PlanClasses.of(likes, sensors, self._frames[0])
+                self._partitions[likes] = _Partition(classes)
+            found = self._indices[prepared] = self._partitions[likes], index
+            if len(self._indices) > _KEPT_PARTITIONS:
+                self._indices.popitem(last=False)
+        return Moment(self, costs, *found)
+
+    def answering(self, part: _Partition, lengths: tuple[int, ...]) -> _Answering:
+        """What does not change from frame to frame, of questions of these lengths."""
+        found = part.answering.get(lengths)
+        if found is None:
+            found = part.answering[lengths] = self._worked_out(part.classes, lengths)
+            if len(part.answering) > _KEPT_LENGTHS:
+                part.answering.popitem(last=False)
         else:
-            self._answering.move_to_end(lengths)
+            part.answering.move_to_end(lengths)
         return found
 
-    def _worked_out(self, lengths: tuple[int, ...]) -> _Answering:
-        connect = np.zeros(len(self._token_sums))
-        tails: list[Numbers] = []
+    def _worked_out(self, classes: PlanClasses, lengths: tuple[int, ...]) -> _Answering:
+        sums = classes.token_sums
+        tails: list[list[int]] = []
         for (depth, _), frame in zip(self.space.variants, self._frames, strict=True):
-            boundary = self._formulas.boundary(depth)
-            pairs = [
-                frame.answering(tokens, boundary, lengths, depth)
-                for tokens in self._token_sums.tolist()
-            ]
-            # The connection makes keys and values of its deepest tail, whatever the depth.
-            connect = np.array([pair[0] for pair in pairs], dtype=np.float64)
-            tails.append(np.array([pair[1] for pair in pairs], dtype=np.float64))
-        # Picked along the second axis, arrays come out in an order that is slow to go through.
-        by_sum = np.stack(tails)
-        tail = np.ascontiguousarray(by_sum[:, self.parts.tokens])
+            line = frame.tail_line(self._formulas.boundary(depth), lengths, depth)
+            tails.append([line.at(frame.connection.rows(tokens)) for tokens in sums])
+        # The connection makes keys and values of its deepest tail, whatever the depth.
+        connect = np.array([self._frames[0].connect(s, lengths) for s in sums], dtype=np.float64)
+        tail = np.array(tails, dtype=np.float64)
+        beside = classes.encode_flops + classes.prepare_flops
         return _Answering(
             questions=len(lengths),
-            connect_flops=connect,
-            tail_flops=by_sum,
-            connect_gflop=connect / GIGA,
-            tail_gflop=(tail / GIGA).astype(np.float32),
-            flops=tail + (connect[self.parts.tokens] + self._run_flops),
+            connect=connect,
+            tail=tail,
+            flops=(tail + connect)[:, classes.tokens] + beside,
         )
 
 
 class Moment:
     """Costs of all plans of a space at one moment, whatever is asked."""
 
-    def __init__(self, arrays: PlanArrays, costs: PlanCosts, connected: frozenset[str]) -> None:
+    def __init__(
+        self, arrays: PlanArrays, costs: PlanCosts, part: _Partition, index: Indices
+    ) -> None:
         self.costs = costs
+        self.classes = part.classes
+        #: `[states]`, class of each.
+        self.index = index
         self._arrays = arrays
-        self._unprepared = np.array([s not in connected for s in arrays.space.sensors], dtype=bool)
+        self._part = part
 
     def asking(self, lengths: Sequence[int]) -> CostArrays:
         """Costs with questions of these lengths, at least one, answered now."""
-        return CostArrays(self, self._arrays.answering(tuple(lengths)))
+        return CostArrays(self, self._arrays.answering(self._part, tuple(lengths)))
 
     @cached_property
     def p90(self) -> PlanTimes:
         """Sums of the parts' p90s."""
-        return self._times(of_p90=True)
+        return PlanTimes(self.classes, self._arrays.space.variants, self.costs, of_p90=True)
 
     @cached_property
     def median(self) -> PlanTimes:
         """Sums of the parts' medians."""
-        return self._times(of_p90=False)
+        return PlanTimes(self.classes, self._arrays.space.variants, self.costs, of_p90=False)
 
-    def _times(self, *, of_p90: bool) -> PlanTimes:
-        arrays = self._arrays
-        return PlanTimes(arrays.space, arrays.parts, self.costs, self._unprepared, of_p90=of_p90)
-
-    @cached_property
-    def reconnecting(self) -> Numbers | None:
-        """FLOPs `[states]` for tokens that are reused and must be prepared; None for none."""
-        if not self._unprepared.any():
-            return None
-        per_sensor = self._arrays.parts.prepare_flops * self._unprepared
-        return (self._arrays.space.states == REUSE) @ per_sensor
+    def memory_bytes(self, memory: MemoryUse) -> Numbers:
+        """`[classes]`."""
+        extra = [memory.encoder_bytes.get(name, 0) for name in self.classes.encoders]
+        found: Numbers = self.classes.running @ np.array(extra, dtype=np.float64)
+        found += memory.base_bytes + memory.working_bytes
+        return found
 
     def one(self, asked: _Answering, variant: int, state: int) -> PlanCost:
         """Cost of one plan that answers these questions."""
-        arrays, costs = self._arrays, self.costs
-        space, parts = arrays.space, arrays.parts
-        prepare = 0.0
-        for number, action in enumerate(space.states[state].tolist()):
-            if action == RUN or (action == REUSE and self._unprepared[number]):
-                prepare += parts.prepare_flops[number]
-        sums = parts.tokens[state]
-        connect, tail = asked.connect_flops[sums], asked.tail_flops[variant, sums]
-        encode = asked.flops[variant, state] - arrays.run_prepare_flops[state] - connect - tail
-        flops = LookFlops(int(encode), int(prepare + connect), int(tail))
-        actions, name = space.actions(state), tail_part(*space.variants[variant])
-        return costs.of_stages(flops, actions, asked.questions, name)
-
-    def memory_bytes(self, memory: MemoryUse) -> Numbers:
-        """`[states]`."""
-        parts = self._arrays.parts
-        extra = [memory.encoder_bytes.get(name, 0) for name in parts.encoders]
-        by_pattern: Numbers = parts.patterns @ np.array(extra, dtype=np.float64)
-        by_pattern += memory.base_bytes + memory.working_bytes
-        return by_pattern[parts.pattern]
+        space, at = self._arrays.space, int(self.index[state])
+        sums = int(self.classes.tokens[at])
+        flops = LookFlops(
+            encode=int(self.classes.encode_flops[at]),
+            connect=int(self.classes.prepare_flops[at] + asked.connect[sums]),
+            tail=int(asked.tail[variant, sums]),
+        )
+        name = tail_part(*space.variants[variant])
+        return self.costs.of_stages(flops, space.actions(state), asked.questions, name)
 
 
 class CostArrays:
-    """Costs of all plans of a space at one moment, for some questions."""
+    """Costs of all plans of a space at one moment, for some questions, all by class.
+
+    Shapes are `[variants, classes]`; `index` spreads them over the states.
+    """
 
     def __init__(self, moment: Moment, answering: _Answering) -> None:
         self._moment = moment
         self._answering = answering
 
-    def flops(self) -> Numbers:
-        """`[variants, states]`, whole numbers; not to be changed."""
-        extra = self._moment.reconnecting
-        return self._answering.flops if extra is None else self._answering.flops + extra
-
-    def memory_bytes(self) -> Numbers | None:
-        """`[states]`, or None where memory was not measured."""
-        memory = self._moment.costs.memory
-        return None if memory is None else self._moment.memory_bytes(memory)
+    @property
+    def index(self) -> Indices:
+        """`[states]`, class of each."""
+        return self._moment.index
 
     def one(self, variant: int, state: int) -> PlanCost:
         """The very figures that `PlanCosts.of` gives of a plan."""
         return self._moment.one(self._answering, variant, state)
 
-    def latency_ms(self) -> Float:
-        """`[variants, states]`, infinite where a part was never measured."""
+    @property
+    def flops(self) -> Numbers:
+        """Whole numbers; not to be changed."""
+        return self._answering.flops
+
+    @cached_property
+    def memory_bytes(self) -> Numbers | None:
+        """None where memory was not measured."""
+        memory = self._moment.costs.memory
+        if memory is None:
+            return None
+        return np.broadcast_to(self._moment.memory_bytes(memory), self.flops.shape)
+
+    @cached_property
+    def latency_ms(self) -> Numbers:
+        """Infinite where a part was never measured."""
         return self._times(self._moment.p90)
 
-    def energy_mj(self) -> Float | None:
-        """`[variants, states]`, or None where nothing measures energy."""
+    @cached_property
+    def energy_mj(self) -> Numbers | None:
+        """None where nothing measures energy."""
         rate = self._moment.costs.mj_per_ms
-        return None if rate is None else self._times(self._moment.median) * np.float32(rate)
+        return None if rate is None else self._times(self._moment.median) * rate
 
-    def within(self, budget: Budget, allowed: Mask, at: Indices | None = None) -> Mask:
+    def within(self, budget: Budget) -> Mask:
         """Which plans keep all limits.
 
         What was not measured at all does not bind; a plan with a part that was never measured,
         where others were, keeps no limit of time or energy.
-
-        Args:
-            budget: the limits.
-            allowed: `[states]`, or as many as `at`.
-            at: numbers of states to look at, None for all.
-
-        Returns:
-            `[variants, states]`, or as many states as `at`.
         """
-        costs, asked = self._moment.costs, self._answering
-        if budget.memory_bytes is not None and costs.memory is not None:
-            memory = self._moment.memory_bytes(costs.memory)
-            allowed = allowed & (_some(memory, at) <= budget.memory_bytes)
-        if budget.flops is None:
-            found = np.repeat(allowed[None], len(asked.flops), axis=0)
-        else:
-            found = self._within_flops(budget.flops, at) & allowed
-        limits: list[tuple[PlanTimes, float]] = []
-        if costs.times and budget.latency_ms is not None:
-            limits.append((self._moment.p90, budget.latency_ms))
-        if costs.times and budget.energy_mj is not None and costs.mj_per_ms is not None:
-            limits.append((self._moment.median, budget.energy_mj / costs.mj_per_ms))
-        tail = asked.tail_gflop if at is None or not limits else asked.tail_gflop[:, at]
-        for times, limit_ms in limits:
-            found &= times.within(limit_ms, asked.connect_gflop, tail, asked.questions, at)
+        found = np.ones(self.flops.shape, dtype=bool)
+        if budget.flops is not None:
+            found &= self.flops <= budget.flops
+        if budget.memory_bytes is not None and self.memory_bytes is not None:
+            found &= self.memory_bytes <= budget.memory_bytes
+        if self._moment.costs.times:
+            if budget.latency_ms is not None:
+                found &= self.latency_ms <= budget.latency_ms * (1 - _ROUNDING)
+            if budget.energy_mj is not None and self.energy_mj is not None:
+                found &= self.energy_mj <= budget.energy_mj * (1 - _ROUNDING)
         return found
 
-    def _within_flops(self, limit: int, at: Indices | None) -> Mask:
-        """Kept for as long as the limit stays, as it mostly does from frame to frame."""
-        asked, extra = self._answering, self._moment.reconnecting
-        if at is not None or extra is not None:
-            flops = _some(asked.flops, at)
-            return (flops if extra is None else flops + _some(extra, at)) <= limit
-        if asked.kept is None or asked.kept[0] != limit:
-            asked.kept = (limit, asked.flops <= limit)
-        return asked.kept[1]
-
-    def _times(self, times: PlanTimes) -> Float:
+    def _times(self, times: PlanTimes) -> Numbers:
         asked = self._answering
-        return times.of(asked.connect_gflop, asked.tail_gflop, asked.questions)
-
-
-def _some(numbers: Numbers, at: Indices | None) -> Numbers:
-    return numbers if at is None else numbers[..., at]
+        return times.of(asked.connect, asked.tail, asked.questions)

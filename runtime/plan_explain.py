@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .plan_classes import Mask
 from .plan_search import Chosen, Decision
 from .plan_space import OFF, Float
-from .plan_times import Mask
 from .plans import Plan
 
 
@@ -87,7 +87,8 @@ def _worths(
     expected: Float,
 ) -> dict[str, SensorWorth]:
     """Other sensors do as they do in the plan, at the same depth and precision."""
-    space, flops = decision.space, decision.costs(asked).flops()[chosen.variant]
+    space, costs = decision.space, decision.costs(asked)
+    flops = costs.flops[chosen.variant][costs.index]
     shares, fits = expected[chosen.variant], possible[chosen.variant]
     found: dict[str, SensorWorth] = {}
     for number, sensor in enumerate(space.sensors):

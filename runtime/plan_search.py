@@ -33,10 +33,10 @@ import numpy as np
 from .errors import BudgetError
 from .model_config import Precision
 from .plan_arrays import CostArrays, Moment, PlanArrays
+from .plan_classes import Indices, Mask
 from .plan_costs import PlanCost, PlanFormulas
 from .plan_questions import QuestionQueue, needed_sensors, queue_of, weights_of
 from .plan_space import ACTIONS, OFF, Float, PlanSpace
-from .plan_times import Indices, Mask
 from .plans import Plan
 from .scheduler import BoundUtility, PlanRequest, SensorState, UtilityModel, limit_text
 
@@ -144,7 +144,9 @@ class Decision:
         self.space = opened.space
         self._bound = opened.bound
         self._allowed = opened.allowed
-        self._moment: Moment = opened.arrays.at(request.costs, request.connected)
+        # Where there are no tokens to reuse it makes no difference, and fewer cases are kept.
+        prepared = [s for s, x in request.sensors.items() if x.connected or x.held_age_ms is None]
+        self._moment: Moment = opened.arrays.at(request.costs, prepared)
         self._asking: dict[tuple[int, ...], CostArrays] = {}
 
     @cached_property
@@ -180,7 +182,16 @@ class Decision:
             asked: questions that are answered.
             blind: whether a plan may do without any sensor where there are some.
         """
-        return self.costs(asked).within(self.request.budget, self.allowed(asked, blind=blind))
+        # Eight variants to a byte, so that little is moved.
+        bits = np.packbits(self._fitting(asked), axis=0, bitorder="little")
+        bits = bits.take(self.costs(asked).index, axis=1)
+        bits *= self.allowed(asked, blind=blind)
+        byte, bit = np.divmod(np.arange(len(self.space.variants)), 8)
+        return (bits[byte] & (1 << bit).astype(np.uint8)[:, None]) != 0
+
+    def _fitting(self, asked: Sequence[int]) -> Mask:
+        """`[variants, classes]`: what keeps the budget."""
+        return self.costs(asked).within(self.request.budget)
 
     @staticmethod
     def _most(least: int, most: int, fits: Callable[[int], bool]) -> int | None:
@@ -205,8 +216,7 @@ class Decision:
         """
         asked = self.queue.first(count)
         states = self.small_states(asked, blind=blind)
-        every = np.ones(len(states), dtype=bool)
-        return bool(self.costs(asked).within(self.request.budget, every, states).any())
+        return bool(self._fitting(asked)[:, self.costs(asked).index[states]].any())
 
     def smallest(self, asked: Sequence[int]) -> int:
         """The state in which no sensor is used that need not be."""
@@ -289,15 +299,16 @@ class Decision:
             possible: plans to choose from, at least one.
             asked: questions that are answered.
         """
-        shares = np.multiply(expected, possible)
+        shares = np.multiply(expected, possible, out=self.space.scratch)
         near = shares >= shares.max() - TIE
         flat = np.flatnonzero(near)
         if not possible.reshape(-1)[flat].all():
             # All that is possible is worth nothing, as is what is not possible here.
             flat = np.flatnonzero(near & possible)
-        flops = self.costs(asked).flops().reshape(-1)[flat]
-        variant, state = divmod(int(flat[np.argmin(flops)]), self.space.num_states)
-        return Chosen(variant, state)
+        variants, states = np.divmod(flat, self.space.num_states)
+        costs = self.costs(asked)
+        least = int(np.argmin(costs.flops[variants, costs.index[states]]))
+        return Chosen(int(variants[least]), int(states[least]))
 
     def cost(self, chosen: Chosen, asked: Sequence[int]) -> PlanCost:
         """What a plan costs."""

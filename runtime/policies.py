@@ -15,10 +15,10 @@ import numpy as np
 
 from .errors import ConfigError
 from .plan_arrays import CostArrays
+from .plan_classes import Indices, Mask, Numbers
 from .plan_explain import Explanation, explain
 from .plan_search import TIE, Chosen, Decision, PlanSearch
-from .plan_space import ACTIONS, REUSE, RUN, Float
-from .plan_times import Indices, Mask, Numbers
+from .plan_space import ACTIONS, REUSE, RUN
 from .plans import Budget, Plan
 from .scheduler import FixedPolicy, PlanRequest, Policy, QuestionDemand
 
@@ -226,29 +226,21 @@ class _Spending:
     """Shares of all limits that a plan takes, added; without limits, its FLOPs."""
 
     def __init__(self, costs: CostArrays, budget: Budget) -> None:
-        self._shares: list[tuple[Float | Numbers, float]] = []
-        if budget.flops is not None:
-            self._shares.append((costs.flops(), budget.flops))
-        if budget.latency_ms is not None:
-            self._shares.append((costs.latency_ms(), budget.latency_ms))
-        energy = costs.energy_mj()
-        if budget.energy_mj is not None and energy is not None:
-            self._shares.append((energy, budget.energy_mj))
-        memory = costs.memory_bytes()
-        if budget.memory_bytes is not None and memory is not None:
-            self._shares.append((memory[None], budget.memory_bytes))
-        if not self._shares:
-            self._shares.append((costs.flops(), 1.0))
+        self._index = costs.index
+        limits = (
+            (budget.flops, costs.flops),
+            (budget.latency_ms, costs.latency_ms if budget.latency_ms else None),
+            (budget.energy_mj, costs.energy_mj if budget.energy_mj else None),
+            (budget.memory_bytes, costs.memory_bytes if budget.memory_bytes else None),
+        )
+        shares = [need / limit for limit, need in limits if limit is not None and need is not None]
+        # Times that were never measured tell nothing of what a step costs.
+        known = [np.where(np.isfinite(share), share, 0.0) for share in shares]
+        self._total: Numbers = sum(known[1:], start=known[0]) if known else costs.flops
 
     def of(self, variants: Indices | int, states: Indices | int) -> Numbers:
         """Of plans by their numbers."""
-        total = np.zeros(np.broadcast_shapes(np.shape(variants), np.shape(states)))
-        for needs, limit in self._shares:
-            # Memory does not depend on the variant.
-            found = needs[variants if len(needs) > 1 else 0, states] / limit
-            # Times that were never measured tell nothing of what a step costs.
-            total = total + np.where(np.isfinite(found), found, 0.0)
-        return total
+        return self._total[variants, self._index[states]]
 
 
 def _without_calibration(fixed: FixedPolicy, request: PlanRequest, name: str) -> Plan:
