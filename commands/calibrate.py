@@ -79,6 +79,11 @@ def _add_arguments(parser: ArgumentParser) -> None:
     where.add_argument(
         "--work", metavar="FILE", type=Path, help="keep counts there, and go on from them"
     )
+    where.add_argument(
+        "--compare",
+        action="store_true",
+        help="leave scenes out in turns and tell how well models predict them (minutes)",
+    )
     where.add_argument("--json", action="store_true", help="print one JSON object, no text")
     add_runtime_arguments(parser)
 
@@ -174,8 +179,27 @@ def _calibrate(
         write_calibrated_pack(folder, target, table)
     else:
         calibrate_in_place(folder, table)
+    compared = ()
+    if args.compare:
+        from ..benchmarks.utility_comparison import compare, plan_flops
+        from ..runtime.utility_features import SensorTraits
+
+        progress("comparing models on scenes left out")
+        lengths = _lengths(runtime, exam)
+        flops = plan_flops(plans, runtime.parts.frame_cost(), runtime.model.boundary, lengths)
+        traits = SensorTraits.of(runtime.pack)
+        compared = compare(list(calibration.counts.values()), plans, flops, traits)
     progress.clear()
-    CalibrationReport(table, calibration, plans, exam, runtime.pack, target).tell(as_json=args.json)
+    report = CalibrationReport(table, calibration, exam, runtime.pack, target, compared)
+    report.tell(as_json=args.json)
+
+
+def _lengths(runtime: Runtime, exam: Exam) -> list[int]:
+    """Tokens of the questions of the first keyframe, for what plans cost."""
+    first = exam.items[0].sample_token
+    texts = [item.question for item in exam.items if item.sample_token == first]
+    rendered = map(runtime.pack.prompt.render, texts)
+    return [len(runtime.model.tokenizer.encode(text).ids) for text in rendered]
 
 
 def _parts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from .printing import print_fact, print_table
 if TYPE_CHECKING:
     from ..benchmarks.calibration import Calibration
     from ..benchmarks.exam import Exam
+    from ..benchmarks.utility_comparison import Comparison
     from ..runtime.calibration_table import CalibrationTable, MeasuredPlan
     from ..runtime.pack import PackManifest
 
@@ -24,18 +25,18 @@ class CalibrationReport:
     Attributes:
         table: that was written.
         calibration: that made it.
-        plans: that were measured.
         exam: what was asked.
         pack: that was measured.
         target: folder of the pack that has the table now.
+        compared: how well models predict scenes left out; none where that was not asked for.
     """
 
     table: CalibrationTable
     calibration: Calibration
-    plans: Sequence[MeasuredPlan]
     exam: Exam
     pack: PackManifest
     target: Path
+    compared: Sequence[Comparison] = ()
 
     def tell(self, *, as_json: bool) -> None:
         """Print it.
@@ -57,6 +58,14 @@ class CalibrationReport:
         rows = [("plan", "answers", "right")]
         rows += [(one["plan"], str(one["answers"]), one["share"]) for one in found["by_plan"]]
         print_table(rows)
+        if self.compared:
+            rows = [("on scenes left out", "log loss", "right where it chooses")]
+            rows += [
+                (one.name, "" if one.log_loss is None else f"{one.log_loss:.4f}", share)
+                for one in self.compared
+                for share in (f"{one.chosen:.1%}",)
+            ]
+            print_table(rows)
         for drive, reason in self.calibration.broken.items():
             print_fact("broken", f"{drive}: {reason}")
 
@@ -94,6 +103,7 @@ class CalibrationReport:
             "scenes_broken": self.calibration.broken,
             "plans_left_out": self.calibration.left_out,
             "seconds": round(self.calibration.seconds, 1),
+            "compared": [asdict(one) for one in self.compared],
             "by_plan": by_plan,
         }
 

@@ -19,7 +19,7 @@ from .pack import PackManifest
 from .plan_space import ACTIONS, PlanSpace
 from .question_kinds import KINDS, Topic, read_key
 from .utility_features import SensorTraits
-from .utility_fit import Contexts, Design, Fit, counts_of, fit
+from .utility_fit import Contexts, Design, Fit, blind_and_gain, counts_of, fit
 
 Float = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -128,6 +128,25 @@ class UtilityModel:
             mean=blind + share * (mean - blind), deviation=share * mean * (1 - mean) * spread
         )
 
+    def means(self, cells: Sequence[CalibrationCell]) -> Float64:
+        """Expected accuracy of cells, `[cells]`; their counts are not looked at.
+
+        A plan that names no depth or precision is taken to be the reference.
+        """
+        blind, gain = blind_and_gain(cells, self.design, self.fitted)
+        shares: dict[tuple[Variant, str], float] = {}
+        for cell in cells:
+            depth, precision = variant = (cell.plan.tail_blocks, cell.plan.precision)
+            if (variant, cell.topic) in shares:
+                continue
+            share = 1.0
+            if depth is not None and precision is not None:
+                kind = KINDS.index(read_key(cell.topic).kind)
+                share = float(self.worth(depth, precision)[kind])
+            shares[variant, cell.topic] = share
+        worth = [shares[(c.plan.tail_blocks, c.plan.precision), c.topic] for c in cells]
+        return blind + np.array(worth) * gain
+
     def bind(self, space: PlanSpace, modalities: Mapping[str, str]) -> BoundUtility:
         """Prepare a space for quick decisions.
 
@@ -179,16 +198,14 @@ def fit_cells(
 
 def _worth_of(cells: Sequence[CalibrationCell], design: Design, fitted: Fit) -> Float64:
     """What a variant is worth against the reference, by kind; see `UtilityModel.__init__`."""
-    counts = counts_of(cells, design.traits, design.contexts)
-    strength = counts.context @ fitted.coefficients.T
-    blind = 1 / (1 + np.exp(-strength[:, 0]))
-    values = design.values(counts.seen(fitted.life_ms))
-    gain = 1 / (1 + np.exp(-(values * strength).sum(1))) - blind
+    blind, gain = blind_and_gain(cells, design, fitted)
+    questions = np.array([cell.questions for cell in cells], np.float64)
+    hits = np.array([cell.right for cell in cells], np.float64)
     kinds = np.array([KINDS.index(read_key(cell.topic).kind) for cell in cells])
 
     def best(mine: NDArray[np.bool_], expected: float, width: float) -> float:
         """The likeliest worth under a Gaussian prior, by Fisher scoring."""
-        asked, right = counts.questions[mine], counts.right[mine]
+        asked, right = questions[mine], hits[mine]
         guess, more, worth = blind[mine], gain[mine], expected
         for _ in range(12):
             mean = np.clip(guess + worth * more, _EDGE, 1 - _EDGE)

@@ -277,6 +277,17 @@ def fit(counts: Counts, design: Design, dispersion: float = 1.0) -> Fit:
     )
 
 
+def blind_and_gain(
+    cells: Sequence[CalibrationCell], design: Design, fitted: Fit
+) -> tuple[Float64, Float64]:
+    """Of each cell at the reference: accuracy without sensors, and what the plan adds to it."""
+    counts = counts_of(cells, design.traits, design.contexts)
+    strength = counts.context @ fitted.coefficients.T
+    blind = 1 / (1 + np.exp(-strength[:, 0]))
+    values = design.values(counts.seen(fitted.life_ms))
+    return blind, 1 / (1 + np.exp(-(values * strength).sum(axis=1))) - blind
+
+
 def _spread_out(
     beta: Float64, scales: Sequence[tuple[int, slice, str | None]], design: Design
 ) -> Float64:

@@ -70,6 +70,24 @@ def test_it_beats_the_counts_of_cells(model: UtilityModel) -> None:
     assert np.square(fitted - truth).mean() < 0.1 * np.square(counted - truth).mean()
 
 
+def test_many_at_once_are_each_alone(model: UtilityModel) -> None:
+    cells = drawn_cells(1)[::50]
+    alone = [
+        model.accuracy(
+            cell.topic,
+            cell.condition,
+            dict(zip(cell.plan.sensors, cell.plan.ages_ms, strict=True)),
+            cell.plan.tail_blocks or 6,
+            cell.plan.precision or "int8",
+        ).mean
+        for cell in cells
+    ]
+    np.testing.assert_allclose(model.means(cells), alone, atol=1e-9)
+    unsaid = [cell._replace(plan=MeasuredPlan.newest("lidar_top")) for cell in cells[:2]]
+    said = [cell._replace(plan=_plan(lidar_top=0)) for cell in cells[:2]]
+    np.testing.assert_array_equal(model.means(unsaid), model.means(said))
+
+
 def test_the_camera_that_looks_there_is_worth_most(model: UtilityModel) -> None:
     front, back = (
         _estimate(model, _plan(**{sensor: 0}), "object@front", "day")
