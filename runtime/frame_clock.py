@@ -67,18 +67,20 @@ class FrameClock(StageClock):
     def lacks_time_for(self, parts: Iterable[Part]) -> float | None:
         """By how many milliseconds the frame would miss its deadline if these parts came next.
 
-        Counted with what nine of ten runs of each take; parts that never ran count nothing.
+        Counted with what nine of ten runs of each take, or with how far the frame is behind what is
+        usual, whichever is more; parts that never ran count nothing.
 
         Returns:
             None where it would not miss it, or has none.
         """
         if self.deadline_ms is None:
             return None
-        need_ms = sum(
-            self._known[part].at(size).p90_ms for part, size in parts if part in self._known
-        )
+        times = [self._known[part].at(size) for part, size in parts if part in self._known]
         behind = self._known_ms / self._expected_ms if self._expected_ms > 0 else 1.0
-        late_ms = self.elapsed_ms + need_ms * max(behind, 1.0) - self.deadline_ms
+        need_ms = max(
+            sum(time.p90_ms for time in times), behind * sum(time.median_ms for time in times)
+        )
+        late_ms = self.elapsed_ms + need_ms - self.deadline_ms
         return late_ms if late_ms > 0 else None
 
     def cut(self, reason: str) -> None:
@@ -95,7 +97,6 @@ class FrameClock(StageClock):
         """Hand over what the parts took, and what the frame took beside them."""
         if self._times is None:
             return
-        for part, (ms, size) in self._noted.items():
-            self._times.note(part, ms, size)
-        self._times.note(REST, max(self.elapsed_ms - self._noted_ms, 0.0), None)
+        rest_ms = max(self.elapsed_ms - self._noted_ms, 0.0)
+        self._times.note({**self._noted, REST: (rest_ms, None)})
         self._times = None

@@ -129,6 +129,9 @@ class FrameLoop:
         """Replies by index of the question, and which of them went through the tail together."""
         chosen = decided.scene.plan.questions
         order = list(range(len(asked))) if chosen is None else list(chosen)
+        if clock.deadline_ms is not None:
+            # What matters most is in the passes that there is most likely time for.
+            order.sort(key=lambda i: -asked[i].question.priority)
         replies: dict[int, Reply] = {}
         passes: list[list[int]] = []
         for cut in split_passes(lengths([asked[i] for i in order])):

@@ -5,31 +5,38 @@ was slow would never learn that the machine is fast again. So what runs in every
 machine's pace, against the times at the start, and a part that has rested is taken to have changed
 with it. One that has rested for long is given the benefit of the doubt: what it took at the start,
 at the pace of now.
+
+The estimates themselves need four or five slow runs before they move. Until then, two slow frames
+of the last three are enough to take all parts for as slow as those frames were.
 """
 
 from __future__ import annotations
 
+import statistics
 import threading
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from .part_times import RECENT, PartSnapshot, PartTimes
 
-#: Frames without a run after which what a part takes is taken from the pace of the others.
+#: Frames in which a part has run that tells the pace of others.
 RESTED = RECENT
 #: Frames after which a part that was slower than the pace of the others is given another try.
 FORGIVEN = 64
+#: Frames, and the factor from which the middle one of them counts as behind.
+_LAST, _BEHIND = 3, 1.2
 #: Times of a part before they count as those of the start.
 _USUAL_SAMPLES = 3
 
 
 @dataclass
 class _Run:
-    """The last run of a part: when, at what size, and how fast the machine was."""
+    """The last run of a part: when, at what size, and what all parts took by then."""
 
     frame: int
     size: float | None
-    pace: float
+    known: Mapping[str, PartSnapshot]
 
 
 class FrameTimes:
@@ -40,25 +47,37 @@ class FrameTimes:
         self._lock = threading.Lock()
         self._usual: dict[str, PartSnapshot] = {}
         self._runs: dict[str, _Run] = {}
+        self._known: Mapping[str, PartSnapshot] = {}
         self._frame = 0
         self._pace = 1.0
+        self._took: deque[tuple[int, Mapping[str, tuple[float, float | None]]]] = deque(
+            maxlen=_LAST
+        )
 
     @property
     def pace(self) -> float:
         """How long the parts of the last frames take, over what they took at the start."""
         return self._pace
 
-    def note(self, part: str, ms: float, size: float | None) -> None:
-        """Note that a part of the frame of now took `ms`; see `PartTimes.observe`."""
-        self.parts.observe(part, ms, size)
+    def note(self, parts: Mapping[str, tuple[float, float | None]]) -> None:
+        """Note what the parts of the frame of now took.
+
+        Args:
+            parts: by name, milliseconds and size; see `PartTimes.observe`.
+        """
+        for part, (ms, size) in parts.items():
+            self.parts.observe(part, ms, size)
         with self._lock:
-            self._runs[part] = _Run(self._frame, size, self._pace)
+            for part, (_, size) in parts.items():
+                self._runs[part] = _Run(self._frame, size, self._known)
+            self._took.append((self._frame, dict(parts)))
 
     def measured(self) -> None:
         """Take what is known now for the times at the start."""
         with self._lock:
             self._usual = dict(self.parts.snapshot())
             self._runs.clear()
+            self._took.clear()
             self._pace = 1.0
 
     def usual(self) -> Mapping[str, PartSnapshot]:
@@ -78,28 +97,58 @@ class FrameTimes:
             for part, found in known.items():
                 if part not in self._usual and found.samples >= _USUAL_SAMPLES:
                     self._usual[part] = found
-            self._pace = self._pace_of(known)
-            return {part: self._as_of_now(part, found) for part, found in known.items()}
+            self._known = known
+            self._pace = self._change(known, self._usual) or self._pace
+            now = {part: self._as_of_now(part, found) for part, found in known.items()}
+            behind = self._how_far_behind(known)
+            if behind < _BEHIND:
+                return now
+            return {part: _slowed(found, behind) for part, found in now.items()}
 
-    def _pace_of(self, known: Mapping[str, PartSnapshot]) -> float:
-        now = usual = 0.0
+    def _how_far_behind(self, known: Mapping[str, PartSnapshot]) -> float:
+        """What the last frames took over what is known by now; the middle one of three."""
+        factors = [1.0] * _LAST
+        for frame, parts in self._took:
+            if self._frame - frame > RESTED:
+                continue
+            expected = sum(known[part].at(size).median_ms for part, (_, size) in parts.items())
+            if expected > 0:
+                factors.append(sum(ms for ms, _ in parts.values()) / expected)
+        return statistics.median(factors[-_LAST:])
+
+    def _change(
+        self,
+        known: Mapping[str, PartSnapshot],
+        before: Mapping[str, PartSnapshot],
+        without: str | None = None,
+    ) -> float | None:
+        """What the parts of the last frames take, over what they took; None if nothing tells."""
+        now = then = 0.0
         for part, run in self._runs.items():
-            if self._frame - run.frame <= RESTED and part in self._usual:
+            if self._frame - run.frame <= RESTED and part in before and part != without:
                 now += known[part].at(run.size).median_ms
-                usual += self._usual[part].at(run.size).median_ms
-        return now / usual if now > 0 and usual > 0 else self._pace
+                then += before[part].at(run.size).median_ms
+        return now / then if now > 0 and then > 0 else None
 
     def _as_of_now(self, part: str, found: PartSnapshot) -> PartSnapshot:
         run, usual = self._runs.get(part), self._usual.get(part)
         rested = 0 if run is None else self._frame - run.frame
-        if run is not None and rested > RESTED:
-            found = _times(found, self._pace / run.pace)
-        if run is not None and usual is not None and rested > FORGIVEN:
-            known = _times(usual, self._pace)
-            if known.at(run.size).median_ms < found.at(run.size).median_ms:
-                return known
+        if run is None or rested <= 1:
+            return found
+        change = self._change(self._known, run.known, part) or 1.0
+        if not 1 / _BEHIND < change < _BEHIND:
+            found = _times(found, change)
+        if usual is not None and rested > FORGIVEN:
+            forgiven = _times(usual, self._pace)
+            if forgiven.at(run.size).median_ms < found.at(run.size).median_ms:
+                return forgiven
         return found
 
 
 def _times(part: PartSnapshot, factor: float) -> PartSnapshot:
     return replace(part, base_ms=part.base_ms * factor, per_size_ms=part.per_size_ms * factor)
+
+
+def _slowed(part: PartSnapshot, factor: float) -> PartSnapshot:
+    """Slower by a factor above 1; the slow runs are among the slowest tenth already."""
+    return replace(_times(part, factor), p90_factor=max(part.p90_factor / factor, 1.0))

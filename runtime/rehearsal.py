@@ -139,26 +139,26 @@ class Rehearsal:
         model, connection = self.parts.model, self.parts.connection
         boundary, precision = model.boundary(depth), model.manifest.precision
         sensors = list(rows)
-        for some in (sensors[:1], sensors):
+        # Few rows for one question, and all rows for all: the two ends of a line.
+        for some, asked in ((sensors[:1], self.asked[:1]), (sensors, self.asked)):
             tokens = sum(self.cost.encoders[sensor].tokens for sensor in some)
-            for asked in (self.asked[:1], self.asked):
-                heads = [one.head for one in asked]
-                given = [rows[sensor] for sensor in some]
-                prefix = connection.connect(given, heads, depth)
-                lora = connection.lora(depth)
-                result = model.tail(heads, prefix, depth, lora)
-                lengths = [len(head.token_ids) for head in heads]
-                connect, tail = self.cost.answering(tokens, boundary, lengths, depth)
-                yield Trial(
-                    CONNECT,
-                    lambda g=given, h=heads: connection.connect(g, h, depth),
-                    size=connect / GIGA,
-                )
-                yield Trial(
-                    tail_part(depth, precision),
-                    lambda h=heads, p=prefix, lo=lora: model.tail(h, p, depth, lo),
-                    size=tail / GIGA,
-                )
-                yield Trial(
-                    DECODE, lambda r=result, a=asked: reply_to_all(model, r, a), size=len(asked)
-                )
+            heads = [one.head for one in asked]
+            given = [rows[sensor] for sensor in some]
+            prefix = connection.connect(given, heads, depth)
+            lora = connection.lora(depth)
+            result = model.tail(heads, prefix, depth, lora)
+            lengths = [len(head.token_ids) for head in heads]
+            connect, tail = self.cost.answering(tokens, boundary, lengths, depth)
+            yield Trial(
+                CONNECT,
+                lambda g=given, h=heads: connection.connect(g, h, depth),
+                size=connect / GIGA,
+            )
+            yield Trial(
+                tail_part(depth, precision),
+                lambda h=heads, p=prefix, lo=lora: model.tail(h, p, depth, lo),
+                size=tail / GIGA,
+            )
+            yield Trial(
+                DECODE, lambda r=result, a=asked: reply_to_all(model, r, a), size=len(asked)
+            )

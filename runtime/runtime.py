@@ -229,6 +229,8 @@ class Runtime(Steering):
             orders = self._orders()
             decided = self._loop.looking.look([asked], orders, clock)
             result = self._loop.tail([asked], decided, clock)
+            # From here on the caller sets the pace.
+            clock.end()
             pieces = stream_reply(self.model, result, 0, asked)
         # The lock is not held while the caller has a piece: it may never come back for the next.
         while True:

@@ -5,6 +5,7 @@ Three sensors, two modalities. Everything is seeded and quick; nothing is downlo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -34,8 +35,9 @@ from tailwire.runtime.parts import RuntimeParts
 from tailwire.runtime.perception import Perception
 from tailwire.runtime.plans import Answer
 from tailwire.runtime.questions import NUSCENES_QA_ANSWERS
+from tailwire.runtime.reloadable_engine import ReloadableEngine
 from tailwire.runtime.runtime import Runtime
-from tailwire.runtime.scheduler import FixedPolicy
+from tailwire.runtime.scheduler import FixedPolicy, UtilityModel
 
 Float = NDArray[np.float32]
 
@@ -89,6 +91,7 @@ class FakeEncoderEngine:
         self.batches: list[int] = []
         self.fails = False
         self.closed = False
+        self.on_run: Callable[[int], None] = lambda frames: None
 
     @property
     def frames(self) -> int:
@@ -100,6 +103,7 @@ class FakeEncoderEngine:
             raise EngineError("the engine is closed or broken")
         images = np.asarray(inputs["x"], np.float64)
         self.batches.append(len(images))
+        self.on_run(len(images))
         # One by one, so that a frame's tokens are the same bits in every batch.
         tokens = [np.tensordot(image.reshape(-1), self._weights, 1) for image in images]
         return {"y": np.tanh(np.stack(tokens)).astype(np.float32)}
@@ -304,6 +308,9 @@ def fake_runtime(
     load_engine: EngineLoader = OnnxRuntimeEngine,
     checkpoint: Path | None = None,
     pack_folder: Path | None = None,
+    reloadable: bool = False,
+    utility: UtilityModel | None = None,
+    on_run: Callable[[str, int], None] | None = None,
     **options: Any,
 ) -> FakeRuntime:
     """Put a runtime together around a language model.
@@ -317,11 +324,22 @@ def fake_runtime(
         load_engine: loads the connection's engine.
         checkpoint: folder of the language model, for runtimes that adapt.
         pack_folder: where its pack is said to lie.
+        reloadable: whether encoders can be unloaded; they hold nothing that could be freed.
+        utility: how often plans are right.
+        on_run: told of every run of an encoder, with its modality and the number of frames.
         options: of `Runtime`.
     """
     spec = spec or connection_spec()
     engines = {name: FakeEncoderEngine(encoder) for name, encoder in SPECS.items()}
-    encoders = {name: Encoder(SPECS[name], engine) for name, engine in engines.items()}
+    for name, engine in engines.items():
+        if on_run is not None:
+            engine.on_run = functools.partial(on_run, name)
+    encoders = {
+        name: Encoder(
+            SPECS[name], ReloadableEngine(lambda e=engine: e, name) if reloadable else engine
+        )
+        for name, engine in engines.items()
+    }
     perception = Perception(encoders, MODALITIES, threads=2)
     connection = make_connection(folder, spec, model.config, weights, load_engine)
     parts = RuntimeParts(
@@ -335,6 +353,7 @@ def fake_runtime(
         if checkpoint is None
         else lambda blocks: tail_weights(open_checkpoint(checkpoint), blocks),
         pack_folder=pack_folder,
+        utility=utility,
     )
     return FakeRuntime(Runtime(parts, **options), engines, connection, perception, folder)
 
