@@ -11,6 +11,8 @@ from typing import Any
 
 from ..runtime.errors import ConfigError
 from .bench_adaptation import add_adaptation, print_adaptation, run_adaptation
+from .bench_common import Comparison, add_result_options, print_comparison
+from .bench_costs import add_costs, print_card, print_frame, run_card, run_frame
 from .bench_latency import add_latency, print_latency, run_latency
 from .bench_recognition import add_recognition, print_recognition, run_recognition
 from .command import Command
@@ -23,6 +25,7 @@ _DECODE_PROMPT = (
 
 def _add_arguments(parser: ArgumentParser) -> None:
     benches = parser.add_subparsers(dest="bench", required=True, metavar="WHAT")
+    add_costs(benches)
     standing = benches.add_parser(
         "standing", help="standing questions: cached head against sensors at the input"
     )
@@ -48,7 +51,7 @@ def _common(parser: ArgumentParser, *, rounds: int) -> None:
     parser.add_argument("--precision", default="int8", choices=("fp32", "int8", "int4"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=rounds, help=f"counted runs ({rounds})")
-    parser.add_argument("--json", action="store_true", help="print nothing but the JSON line")
+    add_result_options(parser)
 
 
 def _run(arguments: Namespace) -> int:
@@ -60,17 +63,33 @@ def _run(arguments: Namespace) -> int:
         "rounds",
         "tokens",
         "keyframes",
+        "frames",
+        "threads",
     ):
         value = getattr(arguments, name, 1)
-        if value < 1:
+        if isinstance(value, int) and value < 1:
             option = "--" + name.replace("_", "-")
             raise ConfigError(f"{value} is too small", field=option, remedy="give at least 1")
+    from ..benchmarks.result_file import stamped, write_result
+
     measure, show = _BENCHES[arguments.bench]
-    result = measure(arguments)
+    comparison = Comparison(arguments)
+    result = stamped(measure(arguments), _own_version())
+    comparison.add_to(result)
+    if getattr(arguments, "save", None) is not None:
+        write_result(arguments.save, result)
     if not arguments.json:
         show(result)
+        if "comparison" in result:
+            print_comparison(result["comparison"])
     print(json.dumps(result, separators=(",", ":")))
     return 0
+
+
+def _own_version() -> str:
+    from .. import __version__
+
+    return __version__
 
 
 def _say(text: str) -> None:
@@ -203,6 +222,8 @@ def _print_summary(result: dict[str, Any]) -> None:
 _BENCHES: Mapping[
     str, tuple[Callable[[Namespace], dict[str, Any]], Callable[[dict[str, Any]], None]]
 ] = {
+    "card": (run_card, print_card),
+    "frame": (run_frame, print_frame),
     "standing": (_standing, _print_summary),
     "decode": (_decode, _print_summary),
     "recognition": (run_recognition, print_recognition),
