@@ -1,0 +1,192 @@
+"""Expected accuracy of all plans of a scheduler at once, a few times a frame.
+
+The model is in `utility.py`; here it is laid out for the states of a `PlanSpace`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .plan_space import ACTIONS, PlanSpace
+from .question_kinds import KINDS, read_key
+
+if TYPE_CHECKING:
+    from .utility import UtilityModel
+
+Float = NDArray[np.float32]
+
+#: Mixes of questions that are kept by a bound model; standing questions are few.
+_KEPT = 64
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """The questions of a frame in one condition, for the plans of a space.
+
+    Attributes:
+        cover: float32 `[topics, sensors, 1]`.
+        strengths: float32 `[topics, effects, 1]`, halved: a sigmoid is a hyperbolic tangent of half
+            its argument.
+        worth: float32 `[variants, topics]`, what the tangents are multiplied with.
+        least: float32 `[variants, 1]`, what is added.
+        bare: accuracy of the plan without any sensor; None where nobody measured that.
+    """
+
+    cover: Float
+    strengths: Float
+    worth: Float
+    least: Float
+    bare: float | None
+
+
+class BoundUtility:
+    """How often the plans of one space are right.
+
+    States are those of the modality with the most sensors times those of all other sensors: what
+    sensors of one modality have in common is worked out for each of the two parts alone, and only
+    the logit and its sigmoid for all of their pairs.
+    """
+
+    def __init__(
+        self, model: UtilityModel, space: PlanSpace, modalities: Mapping[str, str]
+    ) -> None:
+        """Prepare; see `UtilityModel.bind`."""
+        self._model, self._space = model, space
+        traits = model.traits
+        names = traits.groups
+        groups = [
+            names.index(modalities[s]) if modalities.get(s) in names else None
+            for s in space.sensors
+        ]
+        self._groups = groups
+        counts = [groups.count(group) for group in range(len(names))]
+        self._large = int(np.argmax(counts)) if names else 0
+        first = [at for at, group in enumerate(groups) if group == self._large]
+        rest = [at for at, group in enumerate(groups) if group != self._large]
+        self._first, self._rest = _Part(first), _Part(rest)
+        order = self._first.number(space) * self._rest.states + self._rest.number(space)
+        self._order = None if np.array_equal(order, np.arange(len(order))) else order
+        life_ms = [np.inf if g is None else model.fitted.life_ms[g] for g in groups]
+        self._decay = -1 / np.asarray(life_ms, np.float32)[:, None]
+        self._others = [g for g in dict.fromkeys(groups) if g is not None and g != self._large]
+        self._mixes: dict[tuple[tuple[tuple[str, float], ...], str | None], _Mix] = {}
+
+    def expected(
+        self, weights: Mapping[str, float], condition: str | None, ages_ms: Float
+    ) -> Float:
+        """Expected share of right answers of every plan.
+
+        Args:
+            weights: kind of question (or `Topic.key`) to the sum of priorities asked of it.
+            condition: of light and weather, None if it is not known.
+            ages_ms: float32 `[sensors, 2]`, of tokens that are reused and of tokens made now; what
+                there is not may be any finite number or NaN.
+
+        Returns:
+            float32 `[variants, states]`.
+        """
+        key = (tuple(weights.items()), condition)
+        mix = self._mixes.get(key)
+        if mix is None:
+            if len(self._mixes) >= _KEPT:
+                self._mixes.clear()
+            mix = self._mixes[key] = self._mixed(weights, condition)
+        tangents = self._half_logits(mix, ages_ms)
+        np.tanh(tangents, out=tangents)
+        found = mix.worth @ tangents.reshape(len(tangents), -1)
+        found += mix.least
+        if self._order is not None:
+            found = found[:, self._order]
+        if mix.bare is not None:
+            found[:, 0] = mix.bare
+        return found
+
+    def _half_logits(self, mix: _Mix, ages_ms: Float) -> Float:
+        """`[topics, states of the first part, states of the rest]`."""
+        large, strength, topics = self._large, mix.strengths, len(mix.cover)
+        # Off sees nothing; the two others by the age of their tokens.
+        action = np.zeros((topics, len(self._groups), ACTIONS), np.float32)
+        fresh = np.exp(self._decay * np.nan_to_num(ages_ms))
+        np.multiply(mix.cover, fresh, out=action[:, :, 1:])
+        # The logit is seen * across + own + base, a product of three columns with three rows.
+        left = np.ones((topics, self._first.states, 3), np.float32)
+        right = np.ones((topics, 3, self._rest.states), np.float32)
+        seen = self._first.seen(action, self._groups, large)
+        own = strength[:, 1 + large] * seen
+        other = {g: self._rest.seen(action, self._groups, g) for g in self._others}
+        base, across = right[:, 2], right[:, 0]
+        base[:] = strength[:, 0]
+        across[:] = 0
+        for group, its in other.items():
+            base += strength[:, 1 + group] * its
+        design = self._model.design
+        at = 1 + len(design.traits.groups)
+        for group in design.several:
+            if group == large:
+                own += strength[:, at] * seen**2
+            elif group in other:
+                base += strength[:, at] * other[group] ** 2
+            at += 1
+        for one, two in design.pairs:
+            if large in (one, two):
+                group = two if one == large else one
+                if group in other:
+                    across += strength[:, at] * other[group]
+            elif one in other and two in other:
+                base += strength[:, at] * other[one] * other[two]
+            at += 1
+        left[:, :, 0], left[:, :, 1] = seen, own
+        return left @ right
+
+    def _mixed(self, weights: Mapping[str, float], condition: str | None) -> _Mix:
+        model, traits = self._model, self._model.traits
+        topics = [read_key(key) for key in weights]
+        total = sum(weights.values())
+        share = np.array([weight / total for weight in weights.values()])
+        strengths = np.stack([model.strengths(topic, condition) for topic in topics])
+        kinds = [KINDS.index(topic.kind) for topic in topics]
+        variants = self._space.variants
+        worth = np.stack([model.worth(depth, precision)[kinds] for depth, precision in variants])
+        blind = 1 / (1 + np.exp(-strengths[:, 0]))
+        least = (share * (worth / 2 + (1 - worth) * blind)).sum(axis=1)
+        bare = None
+        if model.bare is not None:
+            bare = sum(own * model.bare[kind].mean for own, kind in zip(share, kinds, strict=True))
+        known = np.array([group is not None for group in self._groups], np.float64)
+        cover = traits.coverages(self._space.sensors, topics) * known
+        return _Mix(
+            cover=cover.astype(np.float32)[:, :, None],
+            strengths=(strengths / 2).astype(np.float32)[:, :, None],
+            worth=(share * worth / 2).astype(np.float32),
+            least=least.astype(np.float32)[:, None],
+            bare=bare,
+        )
+
+
+class _Part:
+    """Some of the sensors of a space, with all that they can do."""
+
+    def __init__(self, places: Sequence[int]) -> None:
+        """Number their states; `places` are their numbers in the space."""
+        self.places = list(places)
+        self.states = ACTIONS ** len(self.places)
+        space = PlanSpace(tuple(map(str, self.places)), ())
+        hot = space.states[:, :, None] == np.arange(ACTIONS)
+        #: Which action of which sensor a state has, `[sensors, 3, states]`.
+        self._hot = np.ascontiguousarray(hot.transpose(1, 2, 0), np.float32)
+
+    def number(self, space: PlanSpace) -> NDArray[np.intp]:
+        """The number of this part in each state of the space."""
+        powers = ACTIONS ** np.arange(len(self.places), dtype=np.intp)[::-1]
+        return space.states[:, self.places].astype(np.intp) @ powers
+
+    def seen(self, action: Float, groups: Sequence[int | None], group: int) -> Float:
+        """Coverage of a modality, `[topics, states]`, from that of actions `[topics, all, 3]`."""
+        mine = [at for at, place in enumerate(self.places) if groups[place] == group]
+        values = action[:, [self.places[at] for at in mine]].reshape(len(action), -1)
+        return values @ self._hot[mine].reshape(-1, self.states)
