@@ -109,7 +109,7 @@ class ScheduleBench:
         begun = time.monotonic()
         total = len(self._drives) * len(self._tasks)
         for number, drive in enumerate(self._drives):
-            self._world.conditions(drive, progress)
+            self._world.contexts(drive, progress)
             for place, (task, entry) in enumerate(zip(self._tasks, self.entries, strict=True)):
                 done = number * len(self._tasks) + place
                 left_s = (time.monotonic() - begun) / max(done, 1) * (total - done)
@@ -128,6 +128,7 @@ class ScheduleBench:
                     budget,
                     entry.play,
                     max_age_ms=self._max_age_ms,
+                    is_steered=task.budget is not None,
                 ).run()
             self._world.forget_heads()
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from ..runtime.model_config import Precision
 from ..runtime.parts import RuntimeParts
-from ..runtime.plan_costs import PlanCosts, PlanFormulas
+from ..runtime.plan_costs import PlanCosts
 from ..runtime.plans import Budget
 from ..runtime.scheduler import PlanRequest, QuestionDemand, SensorState, UtilityModel
 
@@ -18,7 +18,12 @@ class Planning:
     """Makes requests for one pack and language model."""
 
     def __init__(
-        self, parts: RuntimeParts, depths: Sequence[int], utility: UtilityModel | None
+        self,
+        parts: RuntimeParts,
+        depths: Sequence[int],
+        utility: UtilityModel | None,
+        *,
+        tail_blocks: int | None = None,
     ) -> None:
         """Take what never changes.
 
@@ -26,10 +31,12 @@ class Planning:
             parts: of the runtime.
             depths: of the tail that a policy may choose.
             utility: how often plans are right; None where the pack is not calibrated.
+            tail_blocks: depth that is configured, None for the deepest.
         """
         manifest = parts.pack
         self.precision: Precision = parts.model.manifest.precision
         self.depths = tuple(depths)
+        self.tail_blocks = tail_blocks or max(depths)
         self.utility = utility
         self.modalities = {
             sensor: manifest.encoders[name].modality
@@ -40,14 +47,7 @@ class Planning:
             sensor: manifest.encoders[name].tokens
             for sensor, name in manifest.sensor_encoders.items()
         }
-        self._costs = PlanCosts(
-            PlanFormulas({self.precision: parts.frame_cost()}, self._encoders, parts.model.boundary)
-        )
-
-    @property
-    def deepest(self) -> int:
-        """Depth at which everything runs."""
-        return max(self.depths)
+        self._costs = PlanCosts(parts.plan_formulas())
 
     def sensor_state(
         self,
@@ -73,11 +73,11 @@ class Planning:
         budget: Budget,
         condition: str | None,
     ) -> PlanRequest:
-        """A request at the deepest depth, from which a policy may go down."""
+        """A request, as `FrameLook` makes them."""
         return PlanRequest(
             sensors={name: sensors[name] for name in self._encoders if name in sensors},
             questions=questions,
-            tail_blocks=self.deepest,
+            tail_blocks=self.tail_blocks,
             precision=self.precision,
             depths=self.depths,
             precisions=(self.precision,),

@@ -7,7 +7,7 @@ next to nothing, and only the answers that are scored are asked of the world.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from ..runtime.encoder_specs import HISTORY_MS
@@ -104,6 +104,7 @@ class Simulation:
         play: Play,
         *,
         max_age_ms: float,
+        is_steered: bool = True,
     ) -> None:
         """Nothing has been seen yet.
 
@@ -115,6 +116,8 @@ class Simulation:
             budget: of every step.
             play: is added to.
             max_age_ms: older tokens and answers are not used.
+            is_steered: whether the condition and sick sensors are looked after, which a runtime
+                does for no fixed plan.
         """
         self._world, self._planning, self._drive = world, planning, drive
         self._choose, self._budget, self._play = choose, budget, play
@@ -122,7 +125,8 @@ class Simulation:
         self._held: dict[str, _Held] = {}
         self._history: dict[str, list[int]] = {}
         self._given: dict[str, _Given] = {}
-        self._conditions = world.conditions(drive)
+        nothing: tuple[str | None, frozenset[str]] = (None, frozenset())
+        self._contexts = world.contexts(drive) if is_steered else [nothing] * len(drive.moments)
 
     def run(self) -> None:
         """Take all moments."""
@@ -133,11 +137,11 @@ class Simulation:
                 # Other questions stand now; an answer belongs to one that was watched.
                 asked = {one.question.text for one in self._drive.windows[window]}
                 self._given = {k: v for k, v in self._given.items() if k in asked}
-            self._step(moment, self._conditions[number])
+            self._step(moment, *self._contexts[number])
 
-    def _step(self, moment: Moment, condition: str) -> None:
+    def _step(self, moment: Moment, condition: str | None, unusable: Collection[str]) -> None:
         questions = self._drive.windows[moment.window]
-        request = self._request(moment, questions, condition)
+        request = self._request(moment, questions, condition, unusable)
         begun_s = time.perf_counter()
         try:
             plan = self._choose(request)
@@ -153,13 +157,18 @@ class Simulation:
             self._score(moment, questions)
 
     def _request(
-        self, moment: Moment, questions: Sequence[ScoredQuestion], condition: str
+        self,
+        moment: Moment,
+        questions: Sequence[ScoredQuestion],
+        condition: str | None,
+        unusable: Collection[str],
     ) -> PlanRequest:
         sensors: dict[str, SensorState] = {}
         for sensor, files in self._drive.frames.items():
             held, newest = self._held.get(sensor), moment.newest.get(sensor)
             # A frame is encoded once, however long it stays the newest.
             waits = newest is not None and (held is None or held.look[0] != newest)
+            waits = waits and sensor not in unusable
             fresh_ms = None if not waits else self._young_ms(moment, files[newest or 0].stamp_ns)
             held_ms = None if held is None else self._young_ms(moment, held.stamp_ns)
             connected = held is not None and held.connected

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ _REMEDY = "name another folder with --out, or remove the file"
 _TABLES = """
 create table if not exists settings (value text);
 create table if not exists tokens (key text primary key, rows integer, data blob);
-create table if not exists contexts (key text primary key, condition text);
+create table if not exists contexts (key text primary key, condition text, unusable text);
 create table if not exists replies (
     key text primary key, answer text, confidence real, passes integer, full integer, row integer
 );
@@ -83,14 +83,15 @@ class ScheduleStore:
             "insert or replace into tokens values (?, ?, ?)", key, len(tokens), tokens.tobytes()
         )
 
-    def condition(self, key: str) -> str | None:
-        """What the context of a moment was called."""
-        row = self._find("select condition from contexts where key = ?", key)
-        return None if row is None else row[0]
+    def context(self, key: str) -> tuple[str, frozenset[str]] | None:
+        """The condition of a moment, and sensors whose newest frame is not worth encoding."""
+        row = self._find("select condition, unusable from contexts where key = ?", key)
+        return None if row is None else (row[0], frozenset(json.loads(row[1])))
 
-    def keep_condition(self, key: str, condition: str) -> None:
-        """Keep what the context of a moment is called."""
-        self._keep("insert or replace into contexts values (?, ?)", key, condition)
+    def keep_context(self, key: str, condition: str, unusable: Collection[str]) -> None:
+        """Keep what `context` gives."""
+        statement = "insert or replace into contexts values (?, ?, ?)"
+        self._keep(statement, key, condition, json.dumps(sorted(unusable)))
 
     def reply(self, key: str) -> Reply | None:
         """The reply to a question."""

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from ..runtime.answering import AskedQuestion, Reply, reply_to_all
 from ..runtime.asking import Preparer
 from ..runtime.connections import SensorRows
-from ..runtime.context import ContextEstimator
 from ..runtime.errors import SensorError
 from ..runtime.frame_cost import FrameCost
 from ..runtime.parts import RuntimeParts
 from ..runtime.passes import split_passes
 from ..runtime.questions import Question
+from ..runtime.surroundings import Surroundings
 from .schedule_drives import Moment, ScheduleDrive
 from .schedule_store import ScheduleStore
 
@@ -127,24 +127,30 @@ class ScheduleWorld:
             self._tokens[key] = found
         return self._tokens[key]
 
-    def conditions(
+    def contexts(
         self, drive: ScheduleDrive, progress: Callable[[str], None] | None = None
-    ) -> list[str]:
-        """What the context of each moment is called, estimated from the frames up to it."""
+    ) -> list[tuple[str, frozenset[str]]]:
+        """What a runtime knows of each moment, from the frames up to it.
+
+        Returns:
+            The condition, and sensors whose newest frame is not worth encoding.
+        """
         keys = [f"{drive.name}/{moment.stamp_ns}" for moment in drive.moments]
-        kept = [self._store.condition(key) for key in keys]
-        found = [condition for condition in kept if condition is not None]
+        kept = [self._store.context(key) for key in keys]
+        found = [context for context in kept if context is not None]
         if len(found) == len(kept):
             return found
         if progress is not None:
             progress(f"looking at light and weather of {drive.name}")
-        estimator = ContextEstimator()
-        found = [self._estimated(drive, moment, estimator) for moment in drive.moments]
-        for key, condition in zip(keys, found, strict=True):
-            self._store.keep_condition(key, condition)
+        surroundings = Surroundings()
+        found = [self._seen(drive, moment, surroundings) for moment in drive.moments]
+        for key, context in zip(keys, found, strict=True):
+            self._store.keep_context(key, *context)
         return found
 
-    def _estimated(self, drive: ScheduleDrive, moment: Moment, estimator: ContextEstimator) -> str:
+    def _seen(
+        self, drive: ScheduleDrive, moment: Moment, surroundings: Surroundings
+    ) -> tuple[str, frozenset[str]]:
         frames = {}
         for sensor, place in moment.newest.items():
             try:
@@ -152,7 +158,8 @@ class ScheduleWorld:
             except SensorError:
                 # As on the robot: what cannot be read tells nothing.
                 continue
-        return estimator.update(frames).condition
+        unusable = surroundings.look(frames)
+        return surroundings.context.condition, frozenset(unusable)
 
     def replies(
         self,

@@ -20,17 +20,17 @@ def test_what_was_kept_is_there_when_the_folder_is_opened_again(tmp_path: Path) 
     store = ScheduleStore(tmp_path / "new", SETTINGS)
     assert store.tokens("a") is None
     assert store.reply("a") is None
-    assert store.condition("a") is None
+    assert store.context("a") is None
     store.keep_tokens("a", tokens)
     store.keep_reply("a", reply)
-    store.keep_condition("a", "fog")
+    store.keep_context("a", "fog", ["lidar_top"])
     store.close()
     again = ScheduleStore(tmp_path / "new", SETTINGS)
     found = again.tokens("a")
     assert found is not None
     np.testing.assert_array_equal(found, tokens)
     assert again.reply("a") == reply
-    assert again.condition("a") == "fog"
+    assert again.context("a") == ("fog", frozenset(["lidar_top"]))
     again.close()
 
 

@@ -23,8 +23,10 @@ from tailwire.runtime.frames import SensorFrame
 from tailwire.runtime.metrics import StageClock
 from tailwire.runtime.perception import Perception
 from tailwire.runtime.plans import Budget
+from tailwire.runtime.policies import make_policy
 
 from ..fakes import SENSORS, FakeRuntime, connection_spec, fake_runtime
+from ..plan_requests import IndependentSensors
 from ..quick_drives import quick_drive
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ def fake(tiny: TinyModels, tmp_path: Path) -> Iterator[FakeRuntime]:
 @pytest.fixture
 def world(fake: FakeRuntime, tmp_path: Path) -> Iterator[ScheduleWorld]:
     store = ScheduleStore(tmp_path / "store", {})
-    yield ScheduleWorld(fake.runtime._parts, (2, 4), store)
+    yield ScheduleWorld(fake.runtime.parts, (2, 4), store)
     store.close()
 
 
@@ -110,12 +112,14 @@ def test_scored_answers_are_those_of_a_runtime_that_is_stepped(
 ) -> None:
     runtime = fake.runtime
     runtime.switch_sensors(sensors)
-    planning = Planning(runtime._parts, (2, 4), None)
+    planning = Planning(runtime.parts, (2, 4), None)
     plan = FixedPlan(frozenset(sensors), runtime.tail_blocks, "some")
     play, given, flops = Play(), [], []
     for drive in drives:
         Simulation(
-            world, planning, drive, plan.choose, Budget(), play, max_age_ms=runtime.max_age_ms
+            *(world, planning, drive, plan.choose, Budget(), play),
+            max_age_ms=runtime.max_age_ms,
+            is_steered=False,
         ).run()
         runtime.forget_frames()
         given += step_through(fake, drive, flops)
@@ -126,6 +130,46 @@ def test_scored_answers_are_those_of_a_runtime_that_is_stepped(
     for place, number in enumerate(scored):
         assert play.flops[number] + play.decode_flops[place] == flops[number]
     assert world.encoded == len(sensors) * len(scored)
+
+
+@pytest.mark.parametrize("policy", ["round_robin", "greedy", "optimal"])
+@pytest.mark.parametrize("share", [0.5, 0.7, 1.1])
+def test_policies_are_simulated_as_the_runtime_steps_them(
+    fake: FakeRuntime,
+    world: ScheduleWorld,
+    drives: list[ScheduleDrive],
+    policy: str,
+    share: float,
+) -> None:
+    runtime = fake.runtime
+    utility = IndependentSensors({"cam_front": 0.3, "cam_back": 0.2, "lidar_top": 0.5})
+    runtime.parts.utility, runtime.parts.fit_utility = utility, None
+    runtime.set_policy(policy)
+    planning = Planning(runtime.parts, runtime.depths, utility, tail_blocks=runtime.tail_blocks)
+    everything = FixedPlan(frozenset(SENSORS), max(runtime.depths), "everything")
+    full, play = Play(), Play()
+    flops: list[int] = []
+    given: list[str] = []
+    for drive in drives:
+        Simulation(
+            *(world, planning, drive, everything.choose, Budget(), full),
+            max_age_ms=runtime.max_age_ms,
+            is_steered=False,
+        ).run()
+    runtime.budget = budget = Budget(flops=int(share * max(full.flops)))
+    runtime.policy = policy
+    for drive in drives:
+        choose = make_policy(policy).choose
+        Simulation(world, planning, drive, choose, budget, play, max_age_ms=1000.0).run()
+        runtime.forget_frames()
+        given += step_through(fake, drive, flops)
+    assert not play.refused
+    assert [one.text for one in play.scored] == given
+    assert max(play.flops) <= (budget.flops or 0)
+    scored = [n for n, m in enumerate(m for d in drives for m in d.moments) if m.is_scored]
+    whole = [n for n in scored if play.answered[n] == 1.0]
+    for place, number in enumerate(whole):
+        assert play.flops[number] + play.decode_flops[place] == flops[number]
 
 
 def step_through(fake: FakeRuntime, drive: ScheduleDrive, flops: list[int]) -> list[str]:
@@ -156,13 +200,17 @@ def step_through(fake: FakeRuntime, drive: ScheduleDrive, flops: list[int]) -> l
 def test_nothing_is_computed_twice(
     fake: FakeRuntime, world: ScheduleWorld, drives: list[ScheduleDrive], tmp_path: Path
 ) -> None:
-    planning = Planning(fake.runtime._parts, (2, 4), None)
+    planning = Planning(fake.runtime.parts, (2, 4), None)
     plan = FixedPlan(frozenset(SENSORS), 4, "everything")
 
     def played(one: ScheduleWorld) -> Play:
         play = Play()
         for drive in drives:
-            Simulation(one, planning, drive, plan.choose, Budget(), play, max_age_ms=1000.0).run()
+            Simulation(
+                *(one, planning, drive, plan.choose, Budget(), play),
+                max_age_ms=1000.0,
+                is_steered=False,
+            ).run()
         return play
 
     first = played(world)
@@ -170,7 +218,7 @@ def test_nothing_is_computed_twice(
     assert played(world).scored == first.scored
     assert (world.encoded, world.answered) == made
     world._store.flush()
-    later = ScheduleWorld(fake.runtime._parts, (2, 4), ScheduleStore(tmp_path / "store", {}))
+    later = ScheduleWorld(fake.runtime.parts, (2, 4), ScheduleStore(tmp_path / "store", {}))
     assert played(later).scored == first.scored
     assert (later.encoded, later.answered) == (0, 0)
 
@@ -188,6 +236,8 @@ class _Remembering:
         licence="Apache-2.0",
         source="tests",
     )
+
+    reloadable = None
 
     def __init__(self) -> None:
         self.shown: list[int | None] = []
