@@ -310,6 +310,19 @@ class Decision:
         least = int(np.argmin(costs.flops[variants, costs.index[states]]))
         return Chosen(int(variants[least]), int(states[least]))
 
+    def is_limited(self, expected: Float, share: float, asked: Sequence[int]) -> bool:
+        """Whether a plan that can be done now, but does not fit, is expected to be better.
+
+        Args:
+            expected: `[variants, states]`.
+            share: expected of the best that fits.
+            asked: questions that are answered.
+        """
+        if float(expected.max()) <= share + TIE:
+            return False
+        able = self.allowed(asked, blind=True)
+        return float(np.multiply(expected, able, out=self.space.scratch).max()) > share + TIE
+
     def cost(self, chosen: Chosen, asked: Sequence[int]) -> PlanCost:
         """What a plan costs."""
         return self.costs(asked).one(chosen.variant, chosen.state)

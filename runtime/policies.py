@@ -187,7 +187,7 @@ class _Found:
 def _value(questions: Sequence[QuestionDemand], found: _Found) -> float:
     """Right answers to expect, each counting as much as its question's priority.
 
-    Of last answers that are worth nothing known, which are out of the question, none are right.
+    Last answers of unknown worth count nothing; such questions are never left out for their value.
     """
     total = 0.0
     for index, question in enumerate(questions):
@@ -201,7 +201,8 @@ def _found(decision: Decision, asked: tuple[int, ...], possible: Mask) -> tuple[
     expected = decision.expected(asked)
     chosen = decision.best(expected, possible, asked)
     share = float(expected[chosen.variant, chosen.state])
-    return _Found(chosen, asked, possible, share), float(expected.max()) > share + TIE
+    limited = decision.is_limited(expected, share, asked)
+    return _Found(chosen, asked, possible, share), limited
 
 
 class _Steps:
