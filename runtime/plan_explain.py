@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .plan_classes import Mask
-from .plan_search import Chosen, Decision
+from .plan_decision import Chosen, Decision
 from .plan_space import OFF, Float
 from .plans import Plan
 

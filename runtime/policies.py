@@ -16,8 +16,9 @@ import numpy as np
 from .errors import ConfigError
 from .plan_arrays import CostArrays
 from .plan_classes import Indices, Mask, Numbers
+from .plan_decision import TIE, Chosen, Decision
 from .plan_explain import Explanation, explain
-from .plan_search import TIE, Chosen, Decision, PlanSearch
+from .plan_search import PlanSearch
 from .plan_space import ACTIONS, REUSE, RUN
 from .plans import Budget, Plan
 from .scheduler import FixedPolicy, PlanRequest, Policy, QuestionDemand

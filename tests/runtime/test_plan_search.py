@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tailwire.runtime.errors import BudgetError
 from tailwire.runtime.model_config import Precision
-from tailwire.runtime.plan_search import TIE
+from tailwire.runtime.plan_decision import TIE
 from tailwire.runtime.plans import Budget, Plan, SensorAction
 from tailwire.runtime.policies import make_policy
 from tailwire.runtime.scheduler import PlanRequest, QuestionDemand, SensorState

@@ -1,0 +1,344 @@
+"""One decision: which plans are possible now, which questions fit, and the best plan of all.
+
+Every plan of a space is looked at, so what is found is the best one there is. A policy says what it
+wants of a decision (`policies.py`).
+
+**What can be done with a sensor** in a frame: run its encoder if a frame waits, reuse tokens that
+are there and young enough, or leave it off. A sensor that is pinned on, or that a question to be
+answered now needs, is not off; pinned on, a frame that waits is encoded; pinned off, it is off.
+
+**Which questions are answered**: as many as fit, in the order of `plan_questions.py`. "Fits" is
+asked of plans with at least one sensor, for the last answer is worth more than one given blind;
+only where no such plan fits, a plan without sensors answers those that must be.
+
+**Ties**: of plans whose expected shares differ by less than `TIE`, the one with fewest FLOPs; of
+those, the first in the order of variants and states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from .errors import BudgetError
+from .plan_arrays import CostArrays, Moment, PlanArrays
+from .plan_classes import Indices, Mask
+from .plan_costs import PlanCost, PlanFormulas
+from .plan_questions import QuestionQueue, needed_sensors, queue_of, weights_of
+from .plan_space import ACTIONS, OFF, Float, PlanSpace
+from .plans import Plan
+from .scheduler import BoundUtility, PlanRequest, SensorState, UtilityModel, limit_text
+
+#: Which of off, reuse and run a sensor can do.
+Able = tuple[bool, bool, bool]
+
+#: Expected shares closer than this are equal; float32 sums in another order differ by less.
+TIE = 1e-6
+#: Sets of possible states that are kept of each space, 6.5 kB each.
+_KEPT_ALLOWED = 256
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One plan of a space."""
+
+    variant: int
+    state: int
+
+
+@dataclass(frozen=True)
+class OpenSpace:
+    """A space with what belongs to it, kept from decision to decision.
+
+    Attributes:
+        formulas: of the runtime.
+        utility: that `bound` is of.
+        space: the plans.
+        arrays: their costs.
+        bound: how often they are right; None where the pack is not calibrated.
+        allowed: by what each sensor can do, and whether plans may be blind, the possible states.
+    """
+
+    formulas: PlanFormulas
+    utility: UtilityModel | None
+    space: PlanSpace
+    arrays: PlanArrays
+    bound: BoundUtility | None
+    allowed: dict[tuple[tuple[Able, ...], bool], Mask]
+
+
+class Decision:
+    """All plans of a space, for one request."""
+
+    def __init__(self, request: PlanRequest, opened: OpenSpace) -> None:
+        self.request = request
+        self.space = opened.space
+        self._bound = opened.bound
+        self._allowed = opened.allowed
+        # Where there are no tokens to reuse it makes no difference, and fewer cases are kept.
+        prepared = [s for s, x in request.sensors.items() if x.connected or x.held_age_ms is None]
+        self._moment: Moment = opened.arrays.at(request.costs, prepared)
+        self._asking: dict[tuple[int, ...], CostArrays] = {}
+
+    @cached_property
+    def queue(self) -> QuestionQueue:
+        """The questions in the order in which they are answered."""
+        states = self.request.sensors
+        return queue_of(self.request, {s for s in self.space.sensors if states[s].usable})
+
+    def that_fit(self) -> tuple[tuple[int, ...], Mask]:
+        """The questions that are answered now, and which plans can answer them.
+
+        Raises:
+            BudgetError: no plan fits.
+        """
+        least, most = self.queue.must, len(self.queue.order)
+        asked = self.queue.first(most)
+        possible = self.possible(asked)
+        if possible.any():
+            return asked, possible
+        count = self._most(least, most, lambda n: self._fits(n, blind=False))
+        if count is not None:
+            asked = self.queue.first(count)
+            return asked, self.possible(asked)
+        if not self._fits(least, blind=True):
+            raise self._impossible()
+        asked = self.queue.first(least)
+        return asked, self.possible(asked, blind=True)
+
+    def possible(self, asked: Sequence[int], *, blind: bool = False) -> Mask:
+        """`[variants, states]`: plans that can answer these questions and keep the budget.
+
+        Args:
+            asked: questions that are answered.
+            blind: whether a plan may do without any sensor where there are some.
+        """
+        # Eight variants to a byte, so that little is moved.
+        bits = np.packbits(self._fitting(asked), axis=0, bitorder="little")
+        bits = bits.take(self.costs(asked).index, axis=1)
+        bits *= self.allowed(asked, blind=blind)
+        byte, bit = np.divmod(np.arange(len(self.space.variants)), 8)
+        return (bits[byte] & (1 << bit).astype(np.uint8)[:, None]) != 0
+
+    def _fitting(self, asked: Sequence[int]) -> Mask:
+        """`[variants, classes]`: what keeps the budget."""
+        return self.costs(asked).within(self.request.budget)
+
+    @staticmethod
+    def _most(least: int, most: int, fits: Callable[[int], bool]) -> int | None:
+        """The largest count below `most`, which does not fit; None if none does.
+
+        More never fits better.
+        """
+        if least >= most or not fits(least):
+            return None
+        while most - least > 1:
+            middle = (least + most) // 2
+            if fits(middle):
+                least = middle
+            else:
+                most = middle
+        return least
+
+    def _fits(self, count: int, *, blind: bool) -> bool:
+        """Whether any plan can answer so many questions.
+
+        Costs only grow with sensors, so it is enough to look at plans with as few as may be.
+        """
+        asked = self.queue.first(count)
+        states = self.small_states(asked, blind=blind)
+        return bool(self._fitting(asked)[:, self.costs(asked).index[states]].any())
+
+    def smallest(self, asked: Sequence[int]) -> int:
+        """The state in which no sensor is used that need not be."""
+        return int(self.small_states(asked, blind=True)[0])
+
+    def small_states(self, asked: Sequence[int], *, blind: bool) -> Indices:
+        """States from which no sensor can be taken away, nor be reused where it runs.
+
+        Args:
+            asked: questions that are answered.
+            blind: whether a plan may do without any sensor where there are some.
+        """
+        base, alone = 0, []
+        strides = self.space.strides.tolist()
+        for stride, possible in zip(strides, self._actions(asked), strict=True):
+            least = possible.index(True)
+            base += least * stride
+            if least == OFF and any(possible[1:]):
+                alone.append((1 + possible[1:].index(True)) * stride)
+        if blind or base or not alone:
+            return np.array([base], dtype=np.intp)
+        return np.array(alone, dtype=np.intp)
+
+    def allowed(self, asked: Sequence[int], *, blind: bool) -> Mask:
+        """`[states]`: what can be done now; arguments as `small_states`."""
+        able = tuple(self._actions(asked))
+        found = self._allowed.get((able, blind))
+        if found is None:
+            blocked = 1 - np.array(able, dtype=np.float32).reshape(-1, ACTIONS)
+            found = self.space.totals(blocked) == 0
+            if not blind and found[1:].any():
+                found[0] = False
+            if len(self._allowed) >= _KEPT_ALLOWED:
+                self._allowed.clear()
+            self._allowed[able, blind] = found
+        return found
+
+    def _actions(self, asked: Sequence[int]) -> list[Able]:
+        """For each sensor, which of off, reuse and run it can do.
+
+        Args:
+            asked: questions that are answered; the sensors that they need are not off.
+        """
+        needed = needed_sensors(self.request.questions, asked)
+        return [able_to(self.request.sensors[s], s in needed) for s in self.space.sensors]
+
+    def able(self, sensor: str, asked: Sequence[int]) -> Able:
+        """Which of off, reuse and run a sensor can do; see `allowed`."""
+        return self._actions(asked)[self.space.sensors.index(sensor)]
+
+    def costs(self, asked: Sequence[int]) -> CostArrays:
+        """Of all plans that answer these questions."""
+        key = tuple(asked)
+        if key not in self._asking:
+            lengths = [self.request.questions[i].length for i in key]
+            self._asking[key] = self._moment.asking(lengths)
+        return self._asking[key]
+
+    def expected(self, asked: Sequence[int]) -> Float:
+        """`[variants, states]`, expected share of right answers to these questions.
+
+        Valid until it is called again.
+        """
+        if self._bound is None:
+            raise ValueError("the pack is not calibrated, so nothing is known of expected answers")
+        weights = weights_of(self.request.questions, asked)
+        return self._bound.expected(weights, self.request.condition, self._ages_ms)
+
+    @cached_property
+    def _ages_ms(self) -> Float:
+        states = [self.request.sensors[sensor] for sensor in self.space.sensors]
+        pairs = [(s.held_age_ms or 0.0, s.fresh_age_ms or 0.0) for s in states]
+        return np.array(pairs, dtype=np.float32).reshape(-1, 2)
+
+    def best(self, expected: Float, possible: Mask, asked: Sequence[int]) -> Chosen:
+        """The plan with the highest expected share; ties as this module says.
+
+        Args:
+            expected: `[variants, states]`.
+            possible: plans to choose from, at least one.
+            asked: questions that are answered.
+        """
+        shares = np.multiply(expected, possible, out=self.space.scratch)
+        near = shares >= shares.max() - TIE
+        flat = np.flatnonzero(near)
+        if not possible.reshape(-1)[flat].all():
+            # All that is possible is worth nothing, as is what is not possible here.
+            flat = np.flatnonzero(near & possible)
+        variants, states = np.divmod(flat, self.space.num_states)
+        costs = self.costs(asked)
+        least = int(np.argmin(costs.flops[variants, costs.index[states]]))
+        return Chosen(int(variants[least]), int(states[least]))
+
+    def is_limited(self, expected: Float, share: float, asked: Sequence[int]) -> bool:
+        """Whether a plan that can be done now, but does not fit, is expected to be better.
+
+        Args:
+            expected: `[variants, states]`.
+            share: expected of the best that fits.
+            asked: questions that are answered.
+        """
+        if float(expected.max()) <= share + TIE:
+            return False
+        able = self.allowed(asked, blind=True)
+        return float(np.multiply(expected, able, out=self.space.scratch).max()) > share + TIE
+
+    def cost(self, chosen: Chosen, asked: Sequence[int]) -> PlanCost:
+        """What a plan costs."""
+        return self.costs(asked).one(chosen.variant, chosen.state)
+
+    def plan(
+        self,
+        chosen: Chosen,
+        asked: Sequence[int],
+        policy: str,
+        share: float | None = None,
+        note: str | None = None,
+    ) -> Plan:
+        """A plan as the runtime takes it.
+
+        Args:
+            chosen: the plan.
+            asked: questions that it answers.
+            policy: that chose it.
+            share: expected share of right answers, None where nothing is known of it.
+            note: what a reader should know; what was not measured or not there is added.
+        """
+        depth, precision = self.space.variants[chosen.variant]
+        cost = self.cost(chosen, asked)
+        everything = len(asked) == len(self.request.questions)
+        return Plan(
+            sensors=self.space.actions(chosen.state),
+            tail_blocks=depth,
+            precision=precision,
+            flops=cost.flops,
+            policy=policy,
+            latency_ms=cost.latency_ms,
+            memory_bytes=cost.memory_bytes,
+            energy_mj=cost.energy_mj,
+            expected=share,
+            questions=None if everything else tuple(asked),
+            note=self._note(note),
+        )
+
+    def _note(self, note: str | None) -> str | None:
+        notes = [] if note is None else [note]
+        budget, costs = self.request.budget, self.request.costs
+        if budget.latency_ms is not None and not costs.times:
+            notes.append("latency is not kept within the budget: no times were measured yet")
+        if budget.energy_mj is not None and not costs.times:
+            notes.append("energy is not kept within the budget: no times were measured yet")
+        if budget.memory_bytes is not None and costs.memory is None:
+            notes.append("memory is not kept within the budget: it was not measured")
+        if self.queue.lacking:
+            notes.append(f"needed, but has nothing to give: {', '.join(self.queue.lacking)}")
+        return "; ".join(notes) or None
+
+    def _impossible(self) -> BudgetError:
+        """Names the plan that comes closest to the budget, and what it costs."""
+        budget, asked = self.request.budget, self.queue.first(self.queue.must)
+        state = self.smallest(asked)
+        plans = [Chosen(variant, state) for variant in range(len(self.space.variants))]
+        priced = [(self.cost(chosen, asked), chosen) for chosen in plans]
+        cost, chosen = min(priced, key=lambda pair: pair[0].share_of(budget))
+        depth, precision = self.space.variants[chosen.variant]
+        exceeded = cost.exceeds(budget)
+        if exceeded is None:
+            return BudgetError(
+                "no plan is known to keep the latency, as parts of all were never measured",
+                field="budget.latency_ms",
+                remedy="measure the parts at start-up, or limit flops instead",
+            )
+        used = ", ".join(self.space.actions(chosen.state)) or "no sensor"
+        return BudgetError(
+            f"no plan fits: the cheapest ({used}, tail of {depth}, {precision}, "
+            f"{len(asked)} of {len(self.request.questions)} questions) needs {cost}, "
+            f"the budget allows {limit_text(budget, exceeded)}",
+            field=f"budget.{exceeded}",
+            remedy="raise the budget, ask less, or take back what is pinned or needed",
+        )
+
+
+def able_to(state: SensorState, needed: bool) -> Able:
+    """Which of off, reuse and run a sensor can do now."""
+    held, fresh = state.held_age_ms is not None, state.fresh_age_ms is not None
+    if state.pin == "off" or not (held or fresh):
+        return True, False, False
+    if state.pin == "on":
+        # The newest there is.
+        return False, not fresh, fresh
+    return not needed, held, fresh
