@@ -34,6 +34,17 @@ class _Edge:
         self._numbers.extend(numbers)
         self._stamps = None
 
+    def forget_before(self, stamp_ns: int) -> None:
+        """Drop transforms before a stamp, when half of them are; the newest stays."""
+        stamps = self.stamps
+        place = min(bisect_right(stamps, stamp_ns), len(stamps) - 1)
+        if self.static or 2 * place <= len(stamps):
+            return
+        kept = {stamp: self._at(stamp) for stamp in stamps[place:]}
+        self._numbers, self._row_of, self._stamps = array("d"), {}, None
+        for stamp, numbers in kept.items():
+            self.add(stamp, list(numbers))
+
     @property
     def stamps(self) -> list[int]:
         if self._stamps is None:
@@ -82,10 +93,15 @@ class _Edge:
 
 
 class Transforms:
-    """Transforms between the frames of a bag."""
+    """Transforms between the frames of a bag, or of a robot that runs."""
 
-    def __init__(self) -> None:
-        """None yet."""
+    def __init__(self, base_frame: str = BASE_FRAME) -> None:
+        """None yet.
+
+        Args:
+            base_frame: of the vehicle.
+        """
+        self._base_frame = base_frame
         self._edges: dict[str, _Edge] = {}
         self._odometry: _Edge | None = None
 
@@ -111,7 +127,7 @@ class Transforms:
         """
         parent = message.header.frame_id.lstrip("/")
         numbers = _usable(message.pose.pose.position, message.pose.pose.orientation)
-        if numbers is None or message.child_frame_id.lstrip("/") != BASE_FRAME:
+        if numbers is None or message.child_frame_id.lstrip("/") != self._base_frame:
             return False
         if self._odometry is None:
             self._odometry = _Edge(parent, static=False)
@@ -119,6 +135,19 @@ class Transforms:
             return False
         self._odometry.add(_stamp_ns(message.header), numbers)
         return True
+
+    def forget_before_newest(self, age_ns: int) -> None:
+        """Drop what is older than the newest transform of its kind by more than an age.
+
+        A robot that runs for days would remember every place where it was.
+        """
+        for edge in self._edges.values():
+            edge.forget_before(edge.stamps[-1] - age_ns)
+
+    def forget_motion(self) -> None:
+        """Drop all but static transforms, e.g. when time jumps back."""
+        self._edges = {child: edge for child, edge in self._edges.items() if edge.static}
+        self._odometry = None
 
     def to_ancestor(
         self, frame: str, stamp_ns: int, ancestor: str | None
@@ -160,8 +189,8 @@ class Transforms:
         Returns:
             None where the bag does not tell.
         """
-        below = self.to_ancestor(frame, stamp_ns, BASE_FRAME)
-        edge = self._edges.get(BASE_FRAME)
+        below = self.to_ancestor(frame, stamp_ns, self._base_frame)
+        edge = self._edges.get(self._base_frame)
         if below is not None or edge is None:
             return below
         moved = edge.at(stamp_ns) if edge.static else edge.between(stamp_ns, _MAX_GAP_NS)
@@ -177,14 +206,14 @@ class Transforms:
         Returns:
             None where the bag does not tell of the moment.
         """
-        edge = self._edges.get(BASE_FRAME)
+        edge = self._edges.get(self._base_frame)
         if edge is None or edge.static:
             edge = self._odometry
         return None if edge is None else edge.between(stamp_ns, _MAX_GAP_NS)
 
     def ego_stamps(self) -> list[int]:
         """Stamps of the transforms that move the vehicle, in order."""
-        edge = self._edges.get(BASE_FRAME)
+        edge = self._edges.get(self._base_frame)
         return [] if edge is None or edge.static else edge.stamps
 
 

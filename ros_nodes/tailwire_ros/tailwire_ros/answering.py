@@ -1,0 +1,150 @@
+"""Answers standing questions whenever there is something new, in a thread of its own.
+
+Newest frames win: what comes while answers are made is answered about together, next. A thread
+and no timer, for frames shall not wait for a tick, and no callback for answers.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tailwire.runtime.errors import BudgetError, EngineError, TailwireError
+
+from .core import Core, StandingAnswer
+
+#: Frames in a row that fail for the same kind of reason before the engines count as broken.
+MOST_FAILURES = 3
+_REMEMBERED = 500
+
+
+@dataclass(frozen=True)
+class Round:
+    """One answering of all standing questions.
+
+    Attributes:
+        answers: one per question.
+        arrived_s: `time.monotonic()` when the message came that started it.
+        begun_s: when the runtime was asked.
+        ended_s: when it had answered.
+    """
+
+    answers: Sequence[StandingAnswer]
+    arrived_s: float
+    begun_s: float
+    ended_s: float
+
+
+class AnsweringLoop:
+    """Waits for frames and answers; made when the node is activated."""
+
+    def __init__(
+        self,
+        core: Core,
+        publish: Callable[[Round], None],
+        *,
+        on_problem: Callable[[str], None],
+        on_broken: Callable[[str], None],
+    ) -> None:
+        """Start.
+
+        Args:
+            core: answers.
+            publish: gets each round in which there were questions.
+            on_problem: told why a round was not answered, once per reason.
+            on_broken: told why the engines do not answer any more; the loop has ended then.
+        """
+        self._core, self._publish = core, publish
+        self._on_problem, self._on_broken = on_problem, on_broken
+        self.trigger, self.max_rate_hz = "", 0.0
+        #: Rounds answered, rounds that failed, and questions answered too late or cut short.
+        self.rounds = self.failures = self.late = 0
+        #: Why the last round was not answered; empty where it was.
+        self.problem = ""
+        self.answered_s = time.monotonic()
+        #: Milliseconds that the runtime took, and that the node took beside it, of late rounds.
+        self.step_ms: deque[float] = deque(maxlen=_REMEMBERED)
+        self.overhead_ms: deque[float] = deque(maxlen=_REMEMBERED)
+        self._condition = threading.Condition()
+        self._arrived_s: float | None = None
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="tailwire-answer", daemon=True)
+        self._thread.start()
+
+    def wake(self, sensor: str, arrived_s: float) -> None:
+        """There is a new frame of a sensor, whose message came at `time.monotonic()`."""
+        if self.trigger not in ("", sensor):
+            return
+        with self._condition:
+            if self._arrived_s is None:
+                self._arrived_s = arrived_s
+            self._condition.notify()
+
+    def stop(self) -> None:
+        """End after the round that runs."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        failed, next_s = 0, 0.0
+        while (arrived_s := self._wait(next_s)) is not None:
+            if not self._core.num_standing:
+                continue
+            begun_s = time.monotonic()
+            if self.max_rate_hz > 0:
+                next_s = begun_s + 1 / self.max_rate_hz
+            try:
+                answers = self._core.step()
+            except BudgetError as error:
+                self._failed(str(error))
+                continue
+            except TailwireError as error:
+                self._failed(str(error))
+                failed += isinstance(error, EngineError)
+            except Exception as error:  # noqa: BLE001 - the thread must not end unseen
+                self._failed(f"{type(error).__name__}: {error}")
+                failed += 1
+            else:
+                failed, self.problem = 0, ""
+                ended_s = time.monotonic()
+                self._answered(Round(answers, arrived_s, begun_s, ended_s))
+                continue
+            if failed >= MOST_FAILURES:
+                self._on_broken(self.problem)
+                return
+
+    def _wait(self, next_s: float) -> float | None:
+        """When the message came that is to be answered about; None where all is over."""
+        with self._condition:
+            while not self._stopping:
+                wait_s = next_s - time.monotonic()
+                if self._arrived_s is not None and wait_s <= 0:
+                    arrived_s, self._arrived_s = self._arrived_s, None
+                    # What waited for the round before, or was held back, waited for no node.
+                    return max(arrived_s, next_s, self.answered_s)
+                self._condition.wait(wait_s if self._arrived_s is not None else None)
+        return None
+
+    def _answered(self, done: Round) -> None:
+        self._publish(done)
+        published_s = time.monotonic()
+        self.rounds += 1
+        self.answered_s = published_s
+        self.late += sum(
+            one.answer.late_ms is not None or one.answer.cut is not None for one in done.answers
+        )
+        step_s = done.ended_s - done.begun_s
+        self.step_ms.append(1e3 * step_s)
+        self.overhead_ms.append(1e3 * (published_s - done.arrived_s - step_s))
+
+    def _failed(self, reason: str) -> None:
+        self.failures += 1
+        if reason != self.problem:
+            self._on_problem(reason)
+        self.problem = reason

@@ -1,0 +1,405 @@
+"""The node that answers: a life cycle around `Core`, with its topics, services and actions.
+
+`configure` loads engines and tests them, `activate` opens sensors and actions, `deactivate` and
+`cleanup` free what the one before made. An engine that breaks leads through the error state back
+to an unconfigured node, and from there up again where the node starts itself.
+"""
+
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import QoSProfile
+
+from tailwire.assembly import open_runtime
+from tailwire.runtime.errors import ConfigError, TailwireError
+from tailwire.runtime.questions import Question
+from tailwire.runtime.runtime import Runtime
+
+from . import diagnostics
+from .adapting import AdaptServer
+from .answering import AnsweringLoop, Round
+from .asking import AskServer
+from .conversion import DEFAULT_KIND, DEFAULT_TOPIC
+from .core import Core
+from .outputs import Outputs
+from .parameters import Parameters
+from .sensor_topics import SensorTopics
+from .services import Services
+from .settings import (
+    QUESTION_SETTINGS,
+    SENSOR_SETTINGS,
+    SETTINGS,
+    SensorTopic,
+    Setting,
+    budget_from,
+    question_of,
+    runtime_config,
+    texts,
+)
+from .spinning import run
+
+#: Names the questions that the pack suggests.
+_PACK_QUESTIONS = "pack"
+_RESTARTS = 3
+_FEEDBACK_DEPTH = 100
+
+
+class RuntimeNode(LifecycleNode):
+    """Sensors in, answers out."""
+
+    def __init__(self, name: str = "tailwire", **options: Any) -> None:
+        """Declare parameters; nothing is loaded.
+
+        Args:
+            name: of the node, unless it is remapped.
+            **options: of `rclpy.node.Node`.
+
+        Raises:
+            ConfigError: a parameter does not fit.
+        """
+        super().__init__(name, **options)
+        self.parameters = Parameters(self, self._apply)
+        self.parameters.declare(SETTINGS)
+        self._core: Core | None = None
+        self._loop: AnsweringLoop | None = None
+        self._sensors: SensorTopics | None = None
+        self._ask: AskServer | None = None
+        #: Of the active node, and of the configured one.
+        self._actions: list[ActionServer] = []
+        self._servers: list[Any] = []
+        self._broken = ""
+        self._offers = Services(
+            lambda: self._core,
+            self._open_pack,
+            lambda: self.parameters["pack_folders"],
+            self._pack_swapped,
+        )
+        self._machine = diagnostics.Machine()
+        self._outputs = Outputs(self)
+        # By the machine's clock: diagnostics shall come where a simulated clock stands still.
+        self.create_timer(
+            self.parameters["diagnostics_period_s"],
+            lambda: self._outputs.diagnostics(self._statuses()),
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
+        self._jumps = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)),
+            post_callback=lambda _: self._time_jumped(),
+        )
+
+    @property
+    def core(self) -> Core | None:
+        """What answers, None while nothing is loaded."""
+        return self._core
+
+    def now_ns(self) -> int:
+        """By the clock that stamps sensors; 0 of a simulated one that does not run yet."""
+        return self.get_clock().now().nanoseconds
+
+    # Transitions
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load engines and test them."""
+        return self._guarded(self._configure, self._release)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Open sensors and actions."""
+
+        def act() -> None:
+            super(RuntimeNode, self).on_activate(state)
+            self._activate()
+
+        return self._guarded(act, self._close_sensors)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Close sensors and actions."""
+        self._close_sensors()
+        super().on_deactivate(state)
+        return TransitionCallbackReturn.ERROR if self._broken else TransitionCallbackReturn.SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free engines."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything; the node can be configured again."""
+        self._release()
+        self._broken = ""
+        return TransitionCallbackReturn.SUCCESS
+
+    def _guarded(self, act: Any, undo: Any) -> TransitionCallbackReturn:
+        """What the user can mend fails the transition; what nobody foresaw is an error."""
+        try:
+            act()
+        except TailwireError as error:
+            self.get_logger().error(str(error))
+            undo()
+            return TransitionCallbackReturn.FAILURE
+        except Exception:  # noqa: BLE001 - rclpy would swallow it without a word
+            self.get_logger().error(traceback.format_exc())
+            undo()
+            return TransitionCallbackReturn.ERROR
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        parameters, log = self.parameters, self.get_logger()
+        names = [name for name in texts(parameters["questions"]) if name != _PACK_QUESTIONS]
+        for name in names:
+            parameters.declare(QUESTION_SETTINGS, f"question.{name}.")
+        asked = [question_of(name, parameters.group(f"question.{name}.")) for name in names]
+        config = runtime_config(parameters.values)
+        log.info(f"loading {config.model} {config.precision} with the pack {config.pack}")
+        runtime = open_runtime(config, progress=log.info)
+        self._core = core = Core(runtime, self.now_ns)
+        self._offers.loaded = config.pack
+        _self_test(runtime)
+        self._declare_sensors(runtime)
+        parameters.check_unknown()
+        if _PACK_QUESTIONS in parameters["questions"]:
+            asked += [Question(one.text, one.answers) for one in runtime.pack.questions]
+        for question in asked:
+            core.watch(question)
+        self._open_services()
+        parameters.frozen = True
+        self._outputs.pack(self._offers.loaded, core)
+        log.info(f"ready: {core.num_standing} standing questions, sensors {runtime.sensors}")
+
+    def _declare_sensors(self, runtime: Runtime) -> None:
+        for sensor, encoder in runtime.pack.sensor_encoders.items():
+            prefix = f"sensor.{sensor}."
+            given = getattr(self, "_parameter_overrides", {}).get(f"{prefix}kind")
+            kind = DEFAULT_KIND[runtime.pack.encoders[encoder].modality]
+            kind = given.value if given is not None else kind
+            camera = runtime.pack.encoders[encoder].modality == "camera"
+            defaults: Mapping[str, str] = {
+                "topic": DEFAULT_TOPIC.get(str(kind), "{}").format(sensor),
+                "kind": str(kind),
+                "camera_info": f"{sensor}/camera_info" if camera else "",
+            }
+            self.parameters.declare(
+                {
+                    short: Setting(defaults[short], one.about, choices=one.choices)
+                    for short, one in SENSOR_SETTINGS.items()
+                },
+                prefix,
+            )
+
+    def _activate(self) -> None:
+        core = self._required()
+        core.forget_frames()
+        loop = self._loop = AnsweringLoop(
+            core, self._publish, on_problem=self._problem, on_broken=self._engines_broke
+        )
+        loop.trigger, loop.max_rate_hz = self.parameters["trigger"], self.parameters["max_rate_hz"]
+        self._open_sensors()
+        from tailwire_msgs.action import Adapt, Ask
+
+        self._ask = AskServer(lambda: self._core, self.now_ns, self.parameters["base_frame"])
+        adapt = AdaptServer(lambda: self._core)
+        for kind, name, execute in (
+            (Ask, "~/ask", self._ask.execute),
+            (Adapt, "~/adapt", adapt.execute),
+        ):
+            self._actions.append(
+                ActionServer(
+                    self,
+                    kind,
+                    name,
+                    execute,
+                    goal_callback=lambda _: GoalResponse.ACCEPT,
+                    cancel_callback=lambda _: CancelResponse.ACCEPT,
+                    # A cancel must be seen while a goal is worked on.
+                    callback_group=ReentrantCallbackGroup(),
+                    # A piece of text may come every few milliseconds.
+                    feedback_pub_qos_profile=QoSProfile(depth=_FEEDBACK_DEPTH),
+                    result_timeout=10,
+                )
+            )
+
+    def _open_sensors(self) -> None:
+        core, loop = self._required(), self._loop
+        if loop is None:
+            return
+        wanted = [
+            SensorTopic(sensor, **self.parameters.group(f"sensor.{sensor}."))
+            for sensor in core.runtime.known_sensors
+        ]
+        self._sensors = SensorTopics(
+            self,
+            [one for one in wanted if one.topic],
+            core.push,
+            base_frame=self.parameters["base_frame"],
+            future_ns=lambda: round(self.parameters["future_ms"] * 1e6),
+            on_frame=loop.wake,
+            on_jump=self._time_jumped,
+        )
+
+    def _open_services(self) -> None:
+        from tailwire_msgs import srv
+
+        group = MutuallyExclusiveCallbackGroup()
+        for kind, name, handler in (
+            (srv.Watch, "watch", self._offers.watch),
+            (srv.Unwatch, "unwatch", self._offers.unwatch),
+            (srv.SetBudget, "set_budget", self._offers.set_budget),
+            (srv.ListPacks, "list_packs", self._offers.list_packs),
+            (srv.LoadPack, "load_pack", self._offers.load_pack),
+            (srv.Teach, "teach", self._offers.teach),
+        ):
+            self._servers.append(
+                self.create_service(kind, f"~/{name}", handler, callback_group=group)
+            )
+
+    def _close_sensors(self) -> None:
+        loop, self._loop = self._loop, None
+        sensors, self._sensors = self._sensors, None
+        ask, self._ask = self._ask, None
+        if sensors is not None:
+            sensors.close()
+        if loop is not None:
+            loop.stop()
+        if ask is not None:
+            ask.close()
+        for action in self._actions:
+            action.destroy()
+        self._actions.clear()
+
+    def _release(self) -> None:
+        self._close_sensors()
+        for server in self._servers:
+            self.destroy_service(server)
+        self._servers.clear()
+        core, self._core = self._core, None
+        if core is not None:
+            core.close()
+        self.parameters.frozen = False
+
+    # What happens while it runs
+
+    def _publish(self, done: Round) -> None:
+        core, sensors = self._core, self._sensors
+        if core is not None and sensors is not None:
+            frame_id = self.parameters["base_frame"]
+            self._outputs.answers(core, done, sensors.newest_arrival_s, frame_id)
+
+    def _problem(self, reason: str) -> None:
+        self.get_logger().warning(f"not answered: {reason}")
+        if self._core is not None:
+            self._outputs.problem(self._core, reason)
+
+    def _engines_broke(self, reason: str) -> None:
+        self._broken = reason
+        self.get_logger().error(f"the engines do not answer any more: {reason}")
+        # Not in the answering thread, which the transition waits for.
+        threading.Thread(target=self._recover, name="tailwire-recover", daemon=True).start()
+
+    def _recover(self) -> None:
+        self.trigger_deactivate()
+        for _ in range(_RESTARTS if self.parameters["autostart"] else 0):
+            if self.start():
+                return
+            time.sleep(1.0)
+
+    def start(self) -> bool:
+        """Configure and activate.
+
+        Returns:
+            Whether both succeeded.
+        """
+        success = TransitionCallbackReturn.SUCCESS
+        return self.trigger_configure() == success and self.trigger_activate() == success
+
+    def _time_jumped(self) -> None:
+        core, sensors = self._core, self._sensors
+        if core is None or sensors is None:
+            return
+        self.get_logger().warning("time has jumped back, all frames are dropped")
+        sensors.forget()
+        core.forget_frames()
+
+    def _open_pack(self, pack: str) -> Runtime:
+        config = runtime_config({**self.parameters.values, "pack": pack, "sensors": [""]})
+        return open_runtime(config, progress=self.get_logger().info)
+
+    def _pack_swapped(self, pack: str) -> None:
+        runtime = self._required().runtime
+        self._declare_sensors(runtime)
+        if self._sensors is not None:
+            self._sensors.close()
+            self._open_sensors()
+        self._outputs.pack(pack, self._required())
+
+    def _apply(self, changed: Mapping[str, Any]) -> None:
+        core, loop, values = self._core, self._loop, self.parameters.values
+        if core is not None:
+            if "policy" in changed or any(name.startswith("budget.") for name in changed):
+                core.set_budget(budget_from(values), values["policy"])
+            if "sensors" in changed:
+                try:
+                    core.runtime.switch_sensors(texts(values["sensors"]) or None)
+                except TailwireError as error:
+                    raise ConfigError(str(error)) from error
+            if "max_age_ms" in changed:
+                core.runtime.max_age_ms = values["max_age_ms"]
+        if loop is not None:
+            loop.trigger, loop.max_rate_hz = values["trigger"], values["max_rate_hz"]
+
+    def _statuses(self) -> list[diagnostics.Status]:
+        core, loop, sensors = self._core, self._loop, self._sensors
+        if core is None:
+            reason = self._broken or "nothing is loaded"
+            return [diagnostics.Status("answers", diagnostics.WARN, reason, {})]
+        found = [diagnostics.loaded_status(core), self._machine.status()]
+        if loop is not None and sensors is not None:
+            now_ns, limit = self.now_ns(), core.runtime.max_age_ms
+            found += [
+                diagnostics.sensor_status(one, now_ns=now_ns, max_age_ms=limit)
+                for one in sensors.inputs
+                if one.where.sensor in core.runtime.sensors
+            ]
+            found.append(diagnostics.answers_status(loop, core, self.parameters["silence_s"]))
+        return found
+
+    def _required(self) -> Core:
+        if self._core is None:
+            raise ConfigError("the node is not configured", remedy="configure it first")
+        return self._core
+
+    def destroy_node(self) -> None:
+        """Free everything."""
+        self._release()
+        super().destroy_node()
+
+
+def _self_test(runtime: Runtime) -> None:
+    """Run every engine once, so that what is broken is found now and not at the first frame.
+
+    Raises:
+        TailwireError: an engine does not run.
+    """
+    for encoder in runtime.encoders.values():
+        encoder.rehearse(1)
+    runtime.ask((), "Is this a test?", ["yes", "no"])
+
+
+def main() -> int:
+    """Run the node until it is told to end."""
+    return run(RuntimeNode, start=lambda node: not node.parameters["autostart"] or node.start())
