@@ -29,6 +29,7 @@ DECODE = "decode"
 REST = "rest"
 GIGA = 1e9
 _LIMITS = ("flops", "memory_bytes", "latency_ms", "energy_mj")
+_UNKNOWN = {"latency_ms": "latency", "memory_bytes": "memory", "energy_mj": "energy"}
 
 
 def encode_part(encoder: str) -> str:
@@ -101,6 +102,14 @@ class PlanCost:
             if limit is not None and need is not None:
                 shares.append(need / limit)
         return max(shares)
+
+    def unknown(self, budget: Budget) -> list[str]:
+        """What a reader should know of limits that nobody can tell whether this keeps."""
+        return [
+            f"{text} is limited, but not known of this plan: it was not measured"
+            for name, text in _UNKNOWN.items()
+            if getattr(budget, name) is not None and getattr(self, name) is None
+        ]
 
     def __str__(self) -> str:
         parts = [f"{self.flops:,} FLOPs"]

@@ -267,7 +267,6 @@ class Decision:
         asked: Sequence[int],
         policy: str,
         share: float | None = None,
-        note: str | None = None,
     ) -> Plan:
         """A plan as the runtime takes it.
 
@@ -276,11 +275,13 @@ class Decision:
             asked: questions that it answers.
             policy: that chose it.
             share: expected share of right answers, None where nothing is known of it.
-            note: what a reader should know; what was not measured or not there is added.
         """
         depth, precision = self.space.variants[chosen.variant]
         cost = self.cost(chosen, asked)
         everything = len(asked) == len(self.request.questions)
+        notes = cost.unknown(self.request.budget)
+        if self.queue.lacking:
+            notes.append(f"needed, but has nothing to give: {', '.join(self.queue.lacking)}")
         return Plan(
             sensors=self.space.actions(chosen.state),
             tail_blocks=depth,
@@ -292,21 +293,8 @@ class Decision:
             energy_mj=cost.energy_mj,
             expected=share,
             questions=None if everything else tuple(asked),
-            note=self._note(note),
+            note="; ".join(notes) or None,
         )
-
-    def _note(self, note: str | None) -> str | None:
-        notes = [] if note is None else [note]
-        budget, costs = self.request.budget, self.request.costs
-        if budget.latency_ms is not None and not costs.times:
-            notes.append("latency is not kept within the budget: no times were measured yet")
-        if budget.energy_mj is not None and not costs.times:
-            notes.append("energy is not kept within the budget: no times were measured yet")
-        if budget.memory_bytes is not None and costs.memory is None:
-            notes.append("memory is not kept within the budget: it was not measured")
-        if self.queue.lacking:
-            notes.append(f"needed, but has nothing to give: {', '.join(self.queue.lacking)}")
-        return "; ".join(notes) or None
 
     def _impossible(self) -> BudgetError:
         """Names the plan that comes closest to the budget, and what it costs."""
@@ -314,7 +302,10 @@ class Decision:
         state = self.smallest(asked)
         plans = [Chosen(variant, state) for variant in range(len(self.space.variants))]
         priced = [(self.cost(chosen, asked), chosen) for chosen in plans]
-        cost, chosen = min(priced, key=lambda pair: pair[0].share_of(budget))
+        # Those of unknown cost last: they may exceed nothing that is known.
+        cost, chosen = min(
+            priced, key=lambda pair: (pair[0].exceeds(budget) is None, pair[0].share_of(budget))
+        )
         depth, precision = self.space.variants[chosen.variant]
         exceeded = cost.exceeds(budget)
         if exceeded is None:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -24,6 +24,8 @@ from .plans import Budget, Plan
 from .scheduler import FixedPolicy, PlanRequest, Policy, QuestionDemand
 
 PolicyName = Literal["fixed", "round_robin", "greedy", "optimal"]
+#: A step that takes a smaller share of the limits is taken to cost this.
+_LITTLE = 1e-9
 POLICY_NAMES: tuple[PolicyName, ...] = get_args(PolicyName)
 
 
@@ -40,7 +42,8 @@ class RoundRobinPolicy:
     def choose(self, request: PlanRequest) -> Plan:
         """See `Policy.choose`."""
         variant = (request.tail_blocks, request.precision)
-        decision = self._search.open(request, (variant,))
+        # What is known of answers does not count here.
+        decision = self._search.open(replace(request, utility=None), (variant,))
         asked, possible = decision.that_fit()
         state = decision.smallest(asked)
         for sensor in self._turns(decision):
@@ -86,17 +89,18 @@ class GreedyPolicy:
         expected = decision.expected(asked)
         spending, steps = _Spending(decision.costs(asked), request.budget), _Steps(decision)
         at = self._cheapest(decision, asked, possible, spending)
+        shares, fits = expected.reshape(-1), possible.reshape(-1)
         while True:
             variants, states = steps.of(at)
-            gains = expected[variants, states] - expected[at.variant, at.state]
-            worth = np.flatnonzero(possible[variants, states] & (gains > TIE))
-            if not len(worth):
-                share = float(expected[at.variant, at.state])
-                return decision.plan(at, asked, "greedy", share)
-            variants, states, gains = variants[worth], states[worth], gains[worth]
+            plans = variants * decision.space.num_states + states
+            share = float(expected[at.variant, at.state])
+            gains = (shares.take(plans) - share) * fits.take(plans)
             added = spending.of(variants, states) - spending.of(at.variant, at.state)
             # What costs nothing more is worth any gain.
-            best = int(np.argmax(gains / np.maximum(added, 1e-9)))
+            rates = np.where(gains > TIE, gains / np.maximum(added, _LITTLE), 0.0)
+            best = int(rates.argmax())
+            if rates[best] == 0:
+                return decision.plan(at, asked, "greedy", share)
             at = Chosen(int(variants[best]), int(states[best]))
 
     @staticmethod
@@ -212,15 +216,17 @@ class _Steps:
     def __init__(self, decision: Decision) -> None:
         space = decision.space
         self._space = space
-        self._actions = np.arange(ACTIONS, dtype=np.intp)
-        self._variants = np.arange(len(space.variants), dtype=np.intp)
+        #: By how much each action of each sensor raises the number of a state, from off.
+        self._raises = (space.strides[:, None] * np.arange(ACTIONS, dtype=np.intp)).reshape(-1)
+        self._others = np.arange(len(space.variants), dtype=np.intp)
 
     def of(self, at: Chosen) -> tuple[Indices, Indices]:
         """Variants and states, the plan itself among them."""
-        strides, actions = self._space.strides, self._space.states[at.state].astype(np.intp)
-        others = at.state + (self._actions - actions[:, None]) * strides[:, None]
-        states = np.concatenate([others.reshape(-1), np.full(len(self._variants), at.state)])
-        variants = np.concatenate([np.full(others.size, at.variant), self._variants])
+        own = self._space.states[at.state] * self._space.strides
+        states = np.full(len(self._raises) + len(self._others), at.state, dtype=np.intp)
+        states[: len(self._raises)] += self._raises - own.repeat(ACTIONS)
+        variants = np.full(len(states), at.variant, dtype=np.intp)
+        variants[len(self._raises) :] = self._others
         return variants, states
 
 

@@ -200,6 +200,7 @@ class FixedPolicy:
             latency_ms=cost.latency_ms,
             memory_bytes=cost.memory_bytes,
             energy_mj=cost.energy_mj,
+            note="; ".join(cost.unknown(request.budget)) or None,
         )
 
 

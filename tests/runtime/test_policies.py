@@ -165,7 +165,9 @@ def test_what_was_not_measured_is_said() -> None:
     bare = costs(times={}, memory=None)
     plan = choose("optimal", request(budget, utility=UTILITY, costs=bare))
     assert plan.note is not None
-    assert "latency is not kept" in plan.note and "memory is not kept" in plan.note
+    assert "latency is limited, but not known" in plan.note
+    assert "memory is limited, but not known" in plan.note
+    assert choose("fixed", request(budget, costs=bare)).note == plan.note
     only_prepare = {"prepare": times()["prepare"]}
     with pytest.raises(BudgetError, match="never measured"):
         choose(
