@@ -83,6 +83,7 @@ def schedule_drives(
     every: int,
     questions: int,
     keyframes: int | None = None,
+    with_guesses: bool = True,
 ) -> list[ScheduleDrive]:
     """Cut drives into moments.
 
@@ -96,6 +97,7 @@ def schedule_drives(
         every: from each scored keyframe to the next one.
         questions: that stand at once; keyframes that have fewer are not scored.
         keyframes: most scored ones of a drive, the first ones; None for all.
+        with_guesses: learn blind guesses, which takes a minute.
 
     Raises:
         ConfigError: a number is not positive.
@@ -105,7 +107,7 @@ def schedule_drives(
     for option, value in (*numbers, ("--keyframes", keyframes)):
         if value is not None and not value > 0:
             raise ConfigError(f"{value} is no such number", field=option, remedy="give one above 0")
-    asked = _scored_questions(exam)
+    asked = _scored_questions(exam, with_guesses)
     found: list[ScheduleDrive] = []
     for drive in exam.drives:
         tokens = [
@@ -182,11 +184,14 @@ def _between(before_ns: int | None, stamp_ns: int, rate_hz: float) -> list[int]:
     return [before_ns + gap_ns * step // count for step in range(1, count)]
 
 
-def _scored_questions(exam: Exam) -> dict[str, list[ScoredQuestion]]:
+def _scored_questions(exam: Exam, with_guesses: bool) -> dict[str, list[ScoredQuestion]]:
     """Questions by keyframe, with guesses that were learned from other scenes."""
     scene_of = {token: drive.name for drive in exam.drives for token in drive.tokens}
     guesses: dict[int, dict[str, str]] = {}
-    if {item.sample_token for item in exam.train}.isdisjoint(scene_of):
+    folds: list[tuple[list[tuple[int, QaItem]], Sequence[QaItem]]]
+    if not with_guesses:
+        folds = []
+    elif {item.sample_token for item in exam.train}.isdisjoint(scene_of):
         folds = [(list(enumerate(exam.items)), exam.train)]
     else:
         folds = _folds(exam.items, scene_of)
@@ -208,10 +213,10 @@ def _scored_questions(exam: Exam) -> dict[str, list[ScoredQuestion]]:
 
 def _folds(
     items: Sequence[QaItem], scene_of: dict[str, str]
-) -> list[tuple[list[tuple[int, QaItem]], list[QaItem]]]:
+) -> list[tuple[list[tuple[int, QaItem]], Sequence[QaItem]]]:
     """Where all scenes are asked about, guesses come from the questions of the other folds."""
     fold_of = {name: number % _FOLDS for number, name in enumerate(sorted(set(scene_of.values())))}
-    folds: list[tuple[list[tuple[int, QaItem]], list[QaItem]]] = []
+    folds: list[tuple[list[tuple[int, QaItem]], Sequence[QaItem]]] = []
     for fold in range(_FOLDS):
         own = [
             (index, item)

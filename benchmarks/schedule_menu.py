@@ -50,8 +50,9 @@ class FixedPlan:
 def fixed_menu(modalities: Mapping[str, str], depths: Sequence[int]) -> list[FixedPlan]:
     """Fixed plans to compare with; the last one is everything at full depth.
 
-    Of each modality none, one, two … all of its sensors, those that see apart first, together with
-    those of the other modalities, at every depth.
+    Of each modality none, one, two, three, half and all of its sensors, those that see apart first,
+    together with those of the other modalities, at every depth. Nothing at all is left out: the
+    language model alone was never taught to guess, and guesses from the words are counted apart.
 
     Args:
         modalities: by sensor, in the pack's order, in which neighbours look next to each other.
@@ -63,18 +64,23 @@ def fixed_menu(modalities: Mapping[str, str], depths: Sequence[int]) -> list[Fix
             kinds.setdefault(modality, []).append(sensor)
     spread = {kind: _spread(sensors) for kind, sensors in kinds.items()}
     menu: list[FixedPlan] = []
-    counts = itertools.product(*(range(len(sensors) + 1) for sensors in spread.values()))
-    for numbers in counts:
+    for numbers in itertools.product(*(_counts(len(sensors)) for sensors in spread.values())):
+        if not any(numbers):
+            continue
         chosen = [
             sensor
             for count, sensors in zip(numbers, spread.values(), strict=True)
             for sensor in sensors[:count]
         ]
         parts = [f"{n} {kind}" for n, kind in zip(numbers, spread, strict=True) if n]
-        label = " + ".join(parts) or "no sensor"
+        label = " + ".join(parts)
         for depth in sorted(depths):
             menu.append(FixedPlan(frozenset(chosen), depth, f"{label}, tail {depth}"))
     return menu
+
+
+def _counts(sensors: int) -> list[int]:
+    return sorted({*range(min(3, sensors) + 1), sensors // 2, sensors})
 
 
 def _spread(sensors: Sequence[str]) -> list[str]:

@@ -11,7 +11,9 @@ from ..runtime.model_config import Precision
 from ..runtime.parts import RuntimeParts
 from ..runtime.plan_costs import PlanCosts
 from ..runtime.plans import Budget
-from ..runtime.scheduler import PlanRequest, QuestionDemand, SensorState, UtilityModel
+from ..runtime.scheduler import PlanRequest, QuestionDemand, SensorState
+from ..runtime.scheduler import UtilityModel as AnyUtility
+from ..runtime.utility import UtilityModel
 
 
 class Planning:
@@ -21,7 +23,7 @@ class Planning:
         self,
         parts: RuntimeParts,
         depths: Sequence[int],
-        utility: UtilityModel | None,
+        utility: AnyUtility | None,
         *,
         tail_blocks: int | None = None,
     ) -> None:
@@ -65,6 +67,22 @@ class Planning:
             held_age_ms=held_age_ms,
             connected=connected,
         )
+
+    def held_share(
+        self, kind: str, condition: str | None, ages_ms: Mapping[str, float], tail_blocks: int
+    ) -> float | None:
+        """How often an answer is right that is given again; None where nobody knows.
+
+        Args:
+            kind: of the question, with its directions.
+            condition: of light and weather.
+            ages_ms: of the frames behind the answer, now.
+            tail_blocks: depth that it was given at.
+        """
+        if not isinstance(self.utility, UtilityModel):
+            return None
+        found = self.utility.accuracy(kind, condition, ages_ms, tail_blocks, self.precision)
+        return found.mean
 
     def request(
         self,

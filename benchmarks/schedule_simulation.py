@@ -89,6 +89,7 @@ class _Given:
     depth: int
     given_ns: int
     oldest_ns: int
+    stamps_ns: dict[str, int]
 
 
 class Simulation:
@@ -173,18 +174,23 @@ class Simulation:
             held_ms = None if held is None else self._young_ms(moment, held.stamp_ns)
             connected = held is not None and held.connected
             sensors[sensor] = self._planning.sensor_state(sensor, fresh_ms, held_ms, connected)
-        demands: list[QuestionDemand] = []
-        for one in questions:
-            given = self._given.get(one.question.text)
-            age_ms = None if given is None else self._young_ms(moment, given.oldest_ns)
-            demands.append(
-                QuestionDemand(
-                    kind=topic_of(one.question.text, one.question.answers).key,
-                    length=self._world.length(one.question),
-                    held_age_ms=age_ms,
-                )
-            )
+        demands = [self._demand(one, moment, condition) for one in questions]
         return self._planning.request(sensors, demands, self._budget, condition)
+
+    def _demand(self, one: ScoredQuestion, moment: Moment, condition: str | None) -> QuestionDemand:
+        kind = topic_of(one.question.text, one.question.answers).key
+        given = self._given.get(one.question.text)
+        held_ms = None if given is None else self._young_ms(moment, given.oldest_ns)
+        share = None
+        if given is not None and held_ms is not None:
+            ages_ms = {name: _age_ms(moment, ns) for name, ns in given.stamps_ns.items()}
+            share = self._planning.held_share(kind, condition, ages_ms, given.depth)
+        return QuestionDemand(
+            kind=kind,
+            length=self._world.length(one.question),
+            held_age_ms=held_ms,
+            held_share=share,
+        )
 
     def _young_ms(self, moment: Moment, stamp_ns: int) -> float | None:
         """Age of tokens or an answer, None of what is too old to be used."""
@@ -208,10 +214,11 @@ class Simulation:
             self._held[sensor].connected |= bool(lengths)
         looks = {sensor: self._held[sensor].look for sensor in plan.sensors}
         # An answer is as old as the oldest frame behind it, as in `LastAnswers`.
-        oldest_ns = min((self._held[s].stamp_ns for s in looks), default=moment.stamp_ns)
+        stamps_ns = {sensor: self._held[sensor].stamp_ns for sensor in looks}
+        oldest_ns = min(stamps_ns.values(), default=moment.stamp_ns)
         for place in asked:
             text = questions[place].question.text
-            self._given[text] = _Given(looks, depth, moment.stamp_ns, oldest_ns)
+            self._given[text] = _Given(looks, depth, moment.stamp_ns, oldest_ns, stamps_ns)
         runs = sum(action == "run" for action in plan.sensors.values())
         self._note_step(flops, len(lengths) / len(questions), runs, plan.expected)
         if plan.note is not None:

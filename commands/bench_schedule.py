@@ -134,6 +134,7 @@ def run_schedule(arguments: Namespace) -> dict[str, Any]:
                 every=arguments.every,
                 questions=arguments.standing,
                 keyframes=arguments.keyframes,
+                with_guesses="accuracy" in parts,
             )
             if "accuracy" in parts:
                 found["accuracy"] = _accuracy(arguments, config, runtime, drives, line)
