@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.calibration_table import CalibrationCell, MeasuredPlan
+from ..runtime.errors import DataError
 from ..runtime.frame_cost import FrameCost
 from ..runtime.plans import SensorAction
 from ..runtime.question_kinds import read_key
@@ -124,8 +125,15 @@ def table_with_back_off(cells: Sequence[CalibrationCell], traits: SensorTraits) 
 
 
 def noisy_or(cells: Sequence[CalibrationCell], traits: SensorTraits) -> Predictor:
-    """See `noisy_or.py`."""
-    return fit_noisy_or(cells, traits).means
+    """See `noisy_or.py`; without any sensor, as the table says."""
+    model = fit_noisy_or([cell for cell in cells if cell.plan.sensors], traits)
+    bare = table_with_back_off([cell for cell in cells if not cell.plan.sensors], traits)
+
+    def predict(wanted: Sequence[CalibrationCell]) -> Float64:
+        none = np.array([not cell.plan.sensors for cell in wanted])
+        return np.where(none, bare(wanted), model.means(wanted))
+
+    return predict
 
 
 def regression(cells: Sequence[CalibrationCell], traits: SensorTraits) -> Predictor:
@@ -163,8 +171,17 @@ def compare(
     Returns:
         One per model, and `knowing the counts` last: what would be chosen by the held-out counts
         themselves, leaning on all others, which no model can know.
+
+    Raises:
+        DataError: there are too few scenes for one to be left out.
     """
     fold_of = _dealt(counts, folds)
+    if len(set(fold_of.values())) < 2:
+        raise DataError(
+            "no scene can be left out: each condition has but one",
+            field="--compare",
+            remedy="give drives with more scenes",
+        )
     loss = dict.fromkeys(models, 0.0)
     chosen: dict[str, list[tuple[float, float]]] = {name: [] for name in (*models, _KNOWING)}
     answers = 0

@@ -13,15 +13,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .plan_space import ACTIONS, PlanSpace
-from .question_kinds import KINDS, read_key
+from .question_kinds import KINDS, Topic, read_key
 
 if TYPE_CHECKING:
     from .utility import UtilityModel
 
 Float = NDArray[np.float32]
 
-#: Mixes of questions that are kept by a bound model; standing questions are few.
-_KEPT = 64
+#: Topics and mixes of them that are kept by a bound model; standing questions are few.
+_KEPT = 256
+
+
+@dataclass(frozen=True)
+class _Topic:
+    """One topic in one condition, for the plans of a space.
+
+    Attributes:
+        cover: float32 `[sensors]`.
+        strengths: float32 `[effects]`, halved: a sigmoid is a hyperbolic tangent of half its
+            argument.
+        worth: float32 `[variants]`, see `UtilityModel`.
+        blind: accuracy of sensors that see nothing of it.
+        bare: accuracy of the plan without any sensor; None where nobody measured that.
+    """
+
+    cover: Float
+    strengths: Float
+    worth: Float
+    blind: float
+    bare: float | None
 
 
 @dataclass(frozen=True)
@@ -30,8 +50,7 @@ class _Mix:
 
     Attributes:
         cover: float32 `[topics, sensors, 1]`.
-        strengths: float32 `[topics, effects, 1]`, halved: a sigmoid is a hyperbolic tangent of half
-            its argument.
+        strengths: float32 `[topics, effects, 1]`.
         worth: float32 `[variants, topics]`, what the tangents are multiplied with.
         least: float32 `[variants, 1]`, what is added.
         bare: accuracy of the plan without any sensor; None where nobody measured that.
@@ -74,6 +93,7 @@ class BoundUtility:
         life_ms = [np.inf if g is None else model.fitted.life_ms[g] for g in groups]
         self._decay = -1 / np.asarray(life_ms, np.float32)[:, None]
         self._others = [g for g in dict.fromkeys(groups) if g is not None and g != self._large]
+        self._topics: dict[tuple[str, str | None], _Topic] = {}
         self._mixes: dict[tuple[tuple[tuple[str, float], ...], str | None], _Mix] = {}
 
     def expected(
@@ -101,7 +121,7 @@ class BoundUtility:
         found = mix.worth @ tangents.reshape(len(tangents), -1)
         found += mix.least
         if self._order is not None:
-            found = found[:, self._order]
+            found = found.take(self._order, axis=1)
         if mix.bare is not None:
             found[:, 0] = mix.bare
         return found
@@ -144,27 +164,42 @@ class BoundUtility:
         return left @ right
 
     def _mixed(self, weights: Mapping[str, float], condition: str | None) -> _Mix:
-        model, traits = self._model, self._model.traits
-        topics = [read_key(key) for key in weights]
-        total = sum(weights.values())
-        share = np.array([weight / total for weight in weights.values()])
-        strengths = np.stack([model.strengths(topic, condition) for topic in topics])
-        kinds = [KINDS.index(topic.kind) for topic in topics]
-        variants = self._space.variants
-        worth = np.stack([model.worth(depth, precision)[kinds] for depth, precision in variants])
-        blind = 1 / (1 + np.exp(-strengths[:, 0]))
-        least = (share * (worth / 2 + (1 - worth) * blind)).sum(axis=1)
-        bare = None
-        if model.bare is not None:
-            bare = sum(own * model.bare[kind].mean for own, kind in zip(share, kinds, strict=True))
-        known = np.array([group is not None for group in self._groups], np.float64)
-        cover = traits.coverages(self._space.sensors, topics) * known
+        topics = [self._topic(key, condition) for key in weights]
+        share = np.array(list(weights.values()), np.float32) / sum(weights.values())
+        worth = np.stack([topic.worth for topic in topics], axis=1)
+        blind = np.array([topic.blind for topic in topics], np.float32)
+        # With a tangent t of half the logit, blind + worth (0.5 + 0.5 t - blind).
+        least = (worth / 2 + (1 - worth) * blind) @ share
+        bare = [topic.bare for topic in topics if topic.bare is not None]
         return _Mix(
-            cover=cover.astype(np.float32)[:, :, None],
-            strengths=(strengths / 2).astype(np.float32)[:, :, None],
+            cover=np.stack([topic.cover for topic in topics])[:, :, None],
+            strengths=np.stack([topic.strengths for topic in topics])[:, :, None],
             worth=(share * worth / 2).astype(np.float32),
-            least=least.astype(np.float32)[:, None],
-            bare=bare,
+            least=least[:, None].astype(np.float32),
+            bare=float(share @ np.array(bare, np.float32)) if bare else None,
+        )
+
+    def _topic(self, key: str, condition: str | None) -> _Topic:
+        found = self._topics.get((key, condition))
+        if found is None:
+            if len(self._topics) >= _KEPT:
+                self._topics.clear()
+            found = self._topics[key, condition] = self._prepared(read_key(key), condition)
+        return found
+
+    def _prepared(self, topic: Topic, condition: str | None) -> _Topic:
+        model, kind = self._model, KINDS.index(topic.kind)
+        strengths = model.strengths(topic, condition)
+        known = np.array([group is not None for group in self._groups])
+        cover = model.traits.coverages(self._space.sensors, [topic])[0] * known
+        variants = self._space.variants
+        worth = [model.worth(depth, precision)[kind] for depth, precision in variants]
+        return _Topic(
+            cover=cover.astype(np.float32),
+            strengths=(strengths / 2).astype(np.float32),
+            worth=np.array(worth, np.float32),
+            blind=float(1 / (1 + np.exp(-strengths[0]))),
+            bare=None if model.bare is None else model.bare[kind].mean,
         )
 
 

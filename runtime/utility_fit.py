@@ -29,7 +29,11 @@ _ROUNDS, _TOLERANCE = 15, 2e-5
 _EDGE = 1e-3
 #: Width of the prior of coefficients that all questions share, and limits of the learned ones.
 _WIDE, _NARROWEST, _WIDEST = 3.0, 0.02, 3.0
-_LARGEST_LOGIT = 15.0
+#: Logits beforehand, with their widths: of answers that rest on nothing, and of what it adds to see
+#: all that is asked about. Old tables have no plan that sees little, so they cannot tell.
+_ASKED, _ASKED_WIDTH = -0.5, 0.7
+_SEEN, _SEEN_WIDTH = 1.5, 1.0
+_LARGEST_LOGIT, _LARGEST_MOVE = 15.0, 2.0
 #: Of a question of another kind nothing is known but what all have in common.
 _KNOWN = KINDS[:-1]
 #: Parts of the context that squares and overlaps depend on; more would never be told apart.
@@ -224,9 +228,14 @@ def fit(counts: Counts, design: Design, dispersion: float = 1.0) -> Fit:
     lengths = [place.stop - place.start for _, place, _ in scales]
     total, groups = sum(lengths), counts.group.shape[1]
     owner = np.repeat(np.arange(len(scales)), lengths)
+    first = design.contexts.places["all"]
     names = [name for _, _, name in scales]
     widths = {name: 0.3 for name in names if name is not None}
-    beta, life = np.zeros(total), np.full(groups, np.log(_START_MS))
+    shared = [effect if part == first else -1 for effect, part, _ in scales]
+    effect_of = np.array(shared)[owner]
+    sees = (effect_of > 0) & (effect_of <= groups)
+    centre = np.select([effect_of == 0, sees], [_ASKED, _SEEN], 0.0)
+    beta, life = centre.copy(), np.full(groups, np.log(_START_MS))
     aged = ((counts.age_ms * (counts.cover > 0)) @ counts.group).any(axis=0)
     score, rounds, hessian = -np.inf, 0, np.eye(total)
     while rounds < _ROUNDS:
@@ -247,11 +256,14 @@ def fit(counts: Counts, design: Design, dispersion: float = 1.0) -> Fit:
         scaled = (both * root[:, None]).astype(np.float32)
         hessian = (scaled.T @ scaled).astype(np.float64)
         own = np.array([_WIDE if name is None else widths[name] for name in names])[owner]
+        own = np.select([effect_of == 0, sees], [_ASKED_WIDTH, _SEEN_WIDTH], own)
         prior = np.concatenate([own**-2, np.full(groups, _LIFE_PRIOR)])
         hessian[np.diag_indices_from(hessian)] += prior
-        drift = np.concatenate([beta, life - np.log(_START_MS)])
+        drift = np.concatenate([beta - centre, life - np.log(_START_MS)])
         residual = counts.right - counts.questions * mean
         step = np.linalg.solve(hessian, both.T @ residual - prior * drift)
+        # Newton's method runs away from a bad start: no logit moves by more than this at once.
+        step *= min(1.0, _LARGEST_MOVE / max(float(np.abs(both @ step).max()), _EDGE))
         beta = beta + step[:total]
         life = life + np.clip(step[total:], -_LARGEST_STEP, _LARGEST_STEP)
         life = np.clip(life, np.log(_LEAST_MS), np.log(_MOST_MS))

@@ -11,6 +11,7 @@ from tailwire.benchmarks.calibration import KeyframeCounts, dispersion_of, table
 from tailwire.benchmarks.noisy_or import fit_noisy_or
 from tailwire.benchmarks.utility_comparison import MODELS, compare, table_with_back_off
 from tailwire.runtime.calibration_table import CalibrationCell, MeasuredPlan
+from tailwire.runtime.errors import DataError
 
 from ..calibrations import CONDITIONS, drawn_cells, driving_traits, true_accuracy
 
@@ -65,6 +66,11 @@ def test_models_are_better_than_a_coin_and_none_than_the_answers() -> None:
     assert knowing.log_loss is None
 
 
+def test_nothing_is_compared_where_no_scene_can_be_left_out() -> None:
+    with pytest.raises(DataError, match="no scene can be left out"):
+        compare(_counts(scenes=2, asked=1), PLANS, [1] * 5, TRAITS)
+
+
 def test_a_table_leans_on_coarser_cells_where_it_knows_little() -> None:
     lidar, unseen = PLANS[3], PLANS[4]
     cells = [
@@ -85,7 +91,7 @@ def test_a_table_leans_on_coarser_cells_where_it_knows_little() -> None:
 
 
 def test_a_noisy_or_finds_the_noisy_or_that_is_the_truth() -> None:
-    cells = [cell for cell in drawn_cells(6, topics=("exist", "count@front"))]
+    cells = [cell for cell in drawn_cells(4, topics=("exist", "count@front"))]
     model = fit_noisy_or(cells, TRAITS)
     truth = [true_accuracy(cell.plan, cell.topic, cell.condition, TRAITS) for cell in cells]
     assert np.sqrt(np.mean((model.means(cells) - truth) ** 2)) < 0.04

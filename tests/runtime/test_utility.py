@@ -27,7 +27,7 @@ TRAITS = driving_traits()
 
 @pytest.fixture(scope="module")
 def model() -> UtilityModel:
-    found = fit_cells(drawn_cells(12), TRAITS)
+    found = fit_cells(drawn_cells(10), TRAITS)
     assert found is not None
     return found
 
@@ -63,7 +63,7 @@ def test_plans_that_nobody_measured_are_predicted(model: UtilityModel) -> None:
 
 
 def test_it_beats_the_counts_of_cells(model: UtilityModel) -> None:
-    cells = drawn_cells(12)
+    cells = drawn_cells(10)
     truth = np.array([true_accuracy(c.plan, c.topic, c.condition, TRAITS) for c in cells])
     fitted = np.array([_estimate(model, c.plan, c.topic, c.condition) for c in cells])
     counted = np.array([cell.accuracy for cell in cells])
@@ -151,13 +151,13 @@ def test_no_sensor_at_all_is_another_matter_than_one_that_sees_nothing() -> None
 
 def test_few_counts_leave_more_unknown() -> None:
     plan = _plan(cam_front=0, lidar_top=0)
-    few, many = (fit_cells(drawn_cells(count), TRAITS) for count in (1, 20))
+    few, many = (fit_cells(drawn_cells(count), TRAITS) for count in (1, 9))
     assert few is not None and many is not None
     ages = {"cam_front": 0.0, "lidar_top": 0.0}
     one, other = (m.accuracy("status@front", "night", ages, 6, "int8") for m in (few, many))
     assert 0 < other.deviation < one.deviation < 0.2
     assert abs(other.mean - true_accuracy(plan, "status@front", "night", TRAITS)) < 0.05
-    scattered = fit_cells(drawn_cells(20), TRAITS, dispersion=4)
+    scattered = fit_cells(drawn_cells(9), TRAITS, dispersion=4)
     assert scattered is not None
     wide = scattered.accuracy("status@front", "night", ages, 6, "int8")
     assert wide.deviation == pytest.approx(2 * other.deviation)
@@ -209,11 +209,12 @@ def test_spaces_of_few_and_of_unknown_sensors_are_bound(model: UtilityModel) -> 
 
 
 def test_a_table_of_the_first_format_makes_a_model() -> None:
+    cameras = tuple(s for s in TRAITS.modalities if s.startswith("cam"))
     cells = [
         CalibrationCell(MeasuredPlan.newest(*sensors), kind, condition, 100, right)
         for sensors, rights in (
             (("lidar_top",), (80, 55)),
-            (tuple(s for s in TRAITS.modalities if s.startswith("cam")), (70, 43)),
+            (cameras, (70, 43)),
             (tuple(s for s in TRAITS.modalities if s != "objects"), (82, 58)),
         )
         for kind, right in zip(("exist", "count"), rights, strict=True)
@@ -224,6 +225,9 @@ def test_a_table_of_the_first_format_makes_a_model() -> None:
     assert model is not None
     assert _estimate(model, _plan(lidar_top=0), "exist", "day") == pytest.approx(0.8, abs=0.03)
     assert _estimate(model, _plan(lidar_top=0), "count", "day") == pytest.approx(0.55, abs=0.03)
+    # No plan of the table saw little: that one camera is worth less than six is known beforehand.
+    one = _estimate(model, _plan(cam_front=0), "count", "day")
+    assert one < _estimate(model, _plan(**dict.fromkeys(cameras, 0)), "count", "day") - 0.05
 
 
 def test_without_cells_there_is_no_model() -> None:
