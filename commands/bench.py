@@ -14,6 +14,7 @@ from .bench_adaptation import add_adaptation, print_adaptation, run_adaptation
 from .bench_common import Comparison, add_result_options, print_comparison
 from .bench_costs import add_costs, print_card, print_frame, run_card, run_frame
 from .bench_latency import add_latency, print_latency, run_latency
+from .bench_llm import add_llm, print_llm, run_llm
 from .bench_recognition import add_recognition, print_recognition, run_recognition
 from .command import Command
 
@@ -26,6 +27,7 @@ _DECODE_PROMPT = (
 def _add_arguments(parser: ArgumentParser) -> None:
     benches = parser.add_subparsers(dest="bench", required=True, metavar="WHAT")
     add_costs(benches)
+    add_llm(benches)
     standing = benches.add_parser(
         "standing", help="standing questions: cached head against sensors at the input"
     )
@@ -224,6 +226,7 @@ _BENCHES: Mapping[
 ] = {
     "card": (run_card, print_card),
     "frame": (run_frame, print_frame),
+    "llm": (run_llm, print_llm),
     "standing": (_standing, _print_summary),
     "decode": (_decode, _print_summary),
     "recognition": (run_recognition, print_recognition),

@@ -29,4 +29,4 @@ def smollm2() -> Iterator[SmolLm2]:
 @pytest.fixture(scope="session")
 def ordinary_text() -> str:
     """A thousand and more tokens of plain English."""
-    return Path(__file__).with_name("data").joinpath("ordinary_text.txt").read_text("utf-8")
+    return Path(__file__).parents[1].joinpath("benchmarks", "ordinary_text.txt").read_text("utf-8")

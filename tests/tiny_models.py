@@ -153,7 +153,7 @@ def save_tiny_tokenizer(folder: Path) -> None:
     """Write a byte-level BPE tokenizer of `VOCABULARY` tokens, trained on the test text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    text = Path(__file__).with_name("data") / "ordinary_text.txt"
+    text = Path(__file__).parents[1] / "benchmarks" / "ordinary_text.txt"
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
