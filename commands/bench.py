@@ -16,6 +16,7 @@ from .bench_costs import add_costs, print_card, print_frame, run_card, run_frame
 from .bench_latency import add_latency, print_latency, run_latency
 from .bench_llm import add_llm, print_llm, run_llm
 from .bench_recognition import add_recognition, print_recognition, run_recognition
+from .bench_schedule import add_schedule, print_schedule, run_schedule
 from .command import Command
 
 _DECODE_PROMPT = (
@@ -46,6 +47,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     add_recognition(benches)
     add_adaptation(benches)
     add_latency(benches)
+    add_schedule(benches)
 
 
 def _common(parser: ArgumentParser, *, rounds: int) -> None:
@@ -232,6 +234,7 @@ _BENCHES: Mapping[
     "recognition": (run_recognition, print_recognition),
     "adaptation": (run_adaptation, print_adaptation),
     "adaptation-latency": (run_latency, print_latency),
+    "schedule": (run_schedule, print_schedule),
 }
 
 COMMAND = Command("bench", "measure this machine", _add_arguments, _run)
