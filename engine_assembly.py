@@ -5,10 +5,13 @@ What of them makes a runtime is in `assembly.py`.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnxruntime
 
@@ -23,8 +26,13 @@ from .runtime.engine_store import EngineStore
 from .runtime.errors import ConfigError, EngineError, ModelError
 from .runtime.files import cache_dir, inside, sha256_of
 from .runtime.language_model import LanguageModel
+from .runtime.low_rank import LowRankChange
 from .runtime.model_registry import ModelRegistry
+from .runtime.pack import Pack
 from .runtime.reloadable_engine import ReloadableEngine
+
+if TYPE_CHECKING:
+    from .export.checkpoint import Checkpoint
 
 # The builders of `export/` are imported where they build: a robot with a warm cache never loads
 # them, nor `onnx` and `gguf` behind them.
@@ -37,6 +45,39 @@ _BACKBONE = "efficientnet-lite0"
 _FEATURES_FILE = "features.onnx"
 
 
+@dataclass(frozen=True)
+class FoldedChange:
+    """A pack's change of the language model, to be folded into the weights of its engines.
+
+    Attributes:
+        label: tells it apart from others.
+        field: named in errors.
+        read: reads it; asked only where engines are built.
+    """
+
+    label: str
+    field: str
+    read: Callable[[], LowRankChange | None]
+
+    @classmethod
+    def of(cls, pack: Pack) -> FoldedChange | None:
+        """That of a pack, None for one that changes nothing."""
+        if not pack.text_label:
+            return None
+        return cls(pack.text_label, f"{pack.label}: text", pack.text_change)
+
+
+def opened_checkpoint(path: Path, change: FoldedChange | None) -> Checkpoint:
+    """A checkpoint with the change of a pack, if there is one."""
+    from .export.checkpoint import open_checkpoint
+    from .export.folded_checkpoint import FoldedCheckpoint
+
+    checkpoint, low_rank = open_checkpoint(path), None if change is None else change.read()
+    if change is None or low_rank is None:
+        return checkpoint
+    return FoldedCheckpoint(checkpoint, low_rank, change.field)
+
+
 class EngineAssembly:
     """One loading of engines."""
 
@@ -47,9 +88,14 @@ class EngineAssembly:
                 field="backend",
                 remedy=f"use one of {', '.join(_BACKENDS)}",
             )
-        self._config = config
+        self._config = self.config = config
         self._progress = progress
-        self._loader, self._library = _BACKENDS[config.backend]
+        loader, self._library = _BACKENDS[config.backend]
+        self._keeps_memory = config.budget.memory_bytes is None
+        if loader is OnnxRuntimeEngine and not self._keeps_memory:
+            # What a run needed is given back after it, so that the next engine can have it.
+            loader = functools.partial(OnnxRuntimeEngine, keeps_memory=False)
+        self._loader: EngineLoader = loader
         self._opened: list[Engine] = []
         #: Graphs of the engines that were loaded, those of encoders by `encoder <label>`.
         self.graphs: dict[str, Path] = {}
@@ -73,12 +119,19 @@ class EngineAssembly:
         self.graphs[path.stem] = path
         return engine
 
-    def language_model(self, depths: tuple[int, ...]) -> LanguageModel:
-        """The language model, from the cache or built now."""
+    def language_model(
+        self, depths: tuple[int, ...], change: FoldedChange | None = None
+    ) -> LanguageModel:
+        """The language model, from the cache or built now.
+
+        Args:
+            depths: of tails that must start a group.
+            change: to fold into its weights.
+        """
         config = self._config
         path = self._model_path(config.model)
         content = self._registry.sha256(config.model)
-        folder = self._language_model_folder(path, content, depths)
+        folder = self._language_model_folder(path, content, depths, change)
         with self._all_or_nothing():
             return LanguageModel(folder, self._load, threads=config.threads)
 
@@ -89,16 +142,17 @@ class EngineAssembly:
             return self._registry.get(name, progress=self._progress)
         return self._registry.path(name)
 
-    def _language_model_folder(self, path: Path, content: str, depths: tuple[int, ...]) -> Path:
+    def _language_model_folder(
+        self, path: Path, content: str, depths: tuple[int, ...], change: FoldedChange | None
+    ) -> Path:
         config = self._config
         wanted = tuple(sorted({*recipes.DEFAULT_DEPTHS, *depths}))
 
         def build(folder: Path) -> None:
-            from .export.checkpoint import open_checkpoint
             from .export.llm_graphs import build_language_model
 
             build_language_model(
-                open_checkpoint(path),
+                opened_checkpoint(path, change),
                 folder,
                 name=config.model,
                 content_hash=content,
@@ -110,6 +164,8 @@ class EngineAssembly:
             )
 
         recipe = f"{recipes.LANGUAGE_MODEL}-depths-{'-'.join(map(str, wanted))}"
+        if change is not None:
+            recipe += f"-folded-{change.label}"
         return self._store.get(
             self._key(content, recipe, config.precision), build, progress=self._progress
         )
@@ -140,7 +196,14 @@ class EngineAssembly:
                 remedy="remove the folder, the engine is then built again",
             ) from error
         path, threads = folder / "encoder.onnx", self._config.threads
-        engine = ReloadableEngine(lambda: self._loader(path, threads=threads), spec.label)
+        engine = ReloadableEngine(
+            lambda: self._loader(path, threads=threads),
+            spec.label,
+            keeps_memory=self._keeps_memory,
+        )
+        if not self._keeps_memory:
+            # Now it is known what it holds; the frame that needs it decides what makes room for it.
+            engine.unload()
         self._opened.append(engine)
         self.graphs[f"encoder {spec.label}"] = path
         return Encoder(spec, engine), flops

@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from .metrics import begin_peak, peak_since_begin, resident_memory_bytes
 from .perception import Perception
 from .plan_costs import MemoryUse
+from .process_memory import return_at_once, trim
 
 #: Frames whose peaks say what a frame adds while it runs.
 _FRAMES = 32
+#: Share of the limit above which what was freed is given back before a frame.
+_NEARLY_FULL = 0.85
 
 
 class EncoderMemory:
@@ -38,6 +41,7 @@ class EncoderMemory:
         on, while runs without a limit may have left any amount with them.
         """
         if limit is not None and self._limit is None:
+            return_at_once()
             for engine in self._perception.reloadable.values():
                 engine.unload()
         self._limit = limit
@@ -96,6 +100,8 @@ class EncoderMemory:
         if self._limit is None:
             yield
             return
+        if (resident_memory_bytes() or 0) > _NEARLY_FULL * self._limit:
+            trim()
         before, has_peak = resident_memory_bytes(), begin_peak()
         held = self._held()
         try:

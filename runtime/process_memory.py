@@ -17,6 +17,8 @@ from .metrics import begin_peak, peak_since_begin, resident_memory_bytes
 
 Made = TypeVar("Made")
 
+#: `M_MMAP_THRESHOLD` of glibc's malloc.h, and bytes from which a block is large.
+_MMAP_THRESHOLD, _LARGE_BLOCK = -3, 1024**2
 #: How `measured` measures.
 RESIDENT_METHOD = "difference of process RSS after malloc_trim"
 
@@ -59,6 +61,23 @@ def trim() -> bool:
         return False
     give_back(0)
     return True
+
+
+def return_at_once() -> bool:
+    """Give large blocks back to the system when they are freed, from now on, in all of the process.
+
+    By itself glibc keeps blocks of up to 32 MiB for later once one of that size was freed, and so
+    does each thread for itself. What is returned at once must be mapped anew the next time, which
+    makes encoders slower (docs/scheduler.md).
+
+    Returns:
+        False where the C library has no such setting.
+    """
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    return bool(set_option(_MMAP_THRESHOLD, _LARGE_BLOCK))
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,11 +64,24 @@ class Rehearsal:
             clock: seconds.
         """
         measure_parts(
-            times.parts, self._trials(), repeats=_REPEATS, limit_ms=_LIMIT_MS, clock=clock
+            times.parts,
+            map(self._watched, self._trials()),
+            repeats=_REPEATS,
+            limit_ms=_LIMIT_MS,
+            clock=clock,
         )
         for name, engine in self.parts.perception.reloadable.items():
             times.parts.start(load_part(name), [(None, engine.last_load.ms)])
         times.measured()
+
+    def _watched(self, trial: Trial) -> Trial:
+        """The trial with what it takes in memory noted, where that is limited."""
+
+        def run() -> None:
+            with self.memory.frame():
+                trial.run()
+
+        return trial if self.memory.limit is None else replace(trial, run=run)
 
     def _trials(self) -> Iterator[Trial]:
         """Made one after the other, as an encoder may have to make room for the next."""
@@ -118,7 +131,7 @@ class Rehearsal:
                 if mount is None or mount.image_size is None
                 else mount.image_size
             )
-            payload = np.zeros((height, width, 3), np.uint8)
+            payload = np.full((height, width, 3), 127, np.uint8)
         elif isinstance(spec.input, ObjectsInput):
             payload = np.zeros((0, _OBJECT_COLUMNS), np.float32)
         else:

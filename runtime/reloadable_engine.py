@@ -45,6 +45,7 @@ class ReloadableEngine:
         loader: Callable[[], Engine],
         name: str,
         *,
+        keeps_memory: bool = True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Load the engine for the first time.
@@ -52,12 +53,14 @@ class ReloadableEngine:
         Args:
             loader: loads it from its file.
             name: for messages.
+            keeps_memory: whether the back end keeps what runs have needed until it is unloaded.
             clock: seconds.
 
         Raises:
             EngineError: it cannot be loaded.
         """
         self._loader, self._name, self._clock = loader, name, clock
+        self._keeps_memory = keeps_memory
         self._lock = threading.RLock()
         self._closed = False
         self._engine: Engine | None = None
@@ -86,9 +89,9 @@ class ReloadableEngine:
         return self._held_bytes
 
     def grew(self, resident_bytes: int) -> None:
-        """Note that runs of it left this much more in memory."""
+        """Note that runs left this much more in memory; it is the engine's if that keeps memory."""
         with self._lock:
-            if self._held_bytes is not None and self.is_loaded:
+            if self._keeps_memory and self._held_bytes is not None and self.is_loaded:
                 self._held_bytes += max(resident_bytes, 0)
 
     def load(self) -> Engine:

@@ -39,6 +39,7 @@ class OnnxRuntimeEngine:
         threads: int,
         providers: Sequence[Provider] = ("CPUExecutionProvider",),
         as_written: bool = False,
+        keeps_memory: bool = True,
     ) -> None:
         """Load the graph at `path`.
 
@@ -47,12 +48,15 @@ class OnnxRuntimeEngine:
             threads: threads of one run.
             providers: of ONNX Runtime, the most wanted first.
             as_written: run the operators one by one as the graph has them, without fusions.
+            keeps_memory: whether what a run needs is kept for the next one; without it, large
+                batches are slower and the process is smaller.
 
         Raises:
             EngineError: the graph is missing, corrupt, or uses what this ONNX Runtime lacks.
         """
         self._path = path
         options = session_options(threads)
+        options.enable_cpu_mem_arena = keeps_memory
         if as_written:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
