@@ -93,6 +93,8 @@ class BoundUtility:
         life_ms = [np.inf if g is None else model.fitted.life_ms[g] for g in groups]
         self._decay = -1 / np.asarray(life_ms, np.float32)[:, None]
         self._others = [g for g in dict.fromkeys(groups) if g is not None and g != self._large]
+        #: Condition and ages, rows by topic, and tangents of the last call.
+        self._last: tuple[tuple[str | None, bytes], dict[str, int], Float] | None = None
         self._topics: dict[tuple[str, str | None], _Topic] = {}
         self._mixes: dict[tuple[tuple[tuple[str, float], ...], str | None], _Mix] = {}
 
@@ -116,15 +118,30 @@ class BoundUtility:
             if len(self._mixes) >= _KEPT:
                 self._mixes.clear()
             mix = self._mixes[key] = self._mixed(weights, condition)
-        tangents = self._half_logits(mix, ages_ms)
-        np.tanh(tangents, out=tangents)
-        found = mix.worth @ tangents.reshape(len(tangents), -1)
+        found = mix.worth @ self._tangents(mix, tuple(weights), condition, ages_ms)
         found += mix.least
         if self._order is not None:
             found = found.take(self._order, axis=1)
         if mix.bare is not None:
             found[:, 0] = mix.bare
         return found
+
+    def _tangents(
+        self, mix: _Mix, topics: tuple[str, ...], condition: str | None, ages_ms: Float
+    ) -> Float:
+        """`[topics, states]`; a decision may ask again with some of its questions left out."""
+        moment = (condition, ages_ms.tobytes())
+        if self._last is not None and self._last[0] == moment:
+            rows = self._last[1]
+            if all(topic in rows for topic in topics):
+                known = self._last[2]
+                whole = len(topics) == len(known) and [*topics] == [*rows]
+                return known if whole else known[[rows[topic] for topic in topics]]
+        tangents = self._half_logits(mix, ages_ms)
+        np.tanh(tangents, out=tangents)
+        tangents = tangents.reshape(len(tangents), -1)
+        self._last = moment, {topic: row for row, topic in enumerate(topics)}, tangents
+        return tangents
 
     def _half_logits(self, mix: _Mix, ages_ms: Float) -> Float:
         """`[topics, states of the first part, states of the rest]`."""

@@ -9,7 +9,6 @@ what was not measured is unknown, and said so. The same for all plans at once is
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -208,7 +207,10 @@ class PlanCosts:
             tail: name of the part that is its tail.
         """
         encoders = self.formulas.encoders
-        running = Counter(encoders[sensor] for sensor, act in actions.items() if act == "run")
+        running: dict[str, int] = {}
+        for sensor, action in actions.items():
+            if action == "run":
+                running[encoders[sensor]] = running.get(encoders[sensor], 0) + 1
         parts: list[tuple[str, float]] = [
             (CONNECT, flops.connect / GIGA),
             (tail, flops.tail / GIGA),
@@ -219,7 +221,7 @@ class PlanCosts:
             if not self.is_loaded(encoder):
                 parts.append((load_part(encoder), 0))
         if running:
-            parts.append((PREPARE, running.total()))
+            parts.append((PREPARE, sum(running.values())))
         if REST in self.times:
             parts.append((REST, 0))
         median_ms, p90_ms = self._time(parts)

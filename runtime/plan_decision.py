@@ -234,28 +234,18 @@ class Decision:
             asked: questions that are answered.
         """
         shares = np.multiply(expected, possible, out=self.space.scratch)
-        near = shares >= shares.max() - TIE
-        flat = np.flatnonzero(near)
-        if not possible.reshape(-1)[flat].all():
+        first = int(shares.argmax())
+        top = float(shares.reshape(-1)[first])
+        near = shares >= top - TIE
+        if top <= TIE:
             # All that is possible is worth nothing, as is what is not possible here.
-            flat = np.flatnonzero(near & possible)
-        variants, states = np.divmod(flat, self.space.num_states)
+            near &= possible
+        elif np.count_nonzero(near) == 1:
+            return Chosen(*divmod(first, self.space.num_states))
+        variants, states = np.divmod(np.flatnonzero(near), self.space.num_states)
         costs = self.costs(asked)
         least = int(np.argmin(costs.flops[variants, costs.index[states]]))
         return Chosen(int(variants[least]), int(states[least]))
-
-    def is_limited(self, expected: Float, share: float, asked: Sequence[int]) -> bool:
-        """Whether a plan that can be done now, but does not fit, is expected to be better.
-
-        Args:
-            expected: `[variants, states]`.
-            share: expected of the best that fits.
-            asked: questions that are answered.
-        """
-        if float(expected.max()) <= share + TIE:
-            return False
-        able = self.allowed(asked, blind=True)
-        return float(np.multiply(expected, able, out=self.space.scratch).max()) > share + TIE
 
     def cost(self, chosen: Chosen, asked: Sequence[int]) -> PlanCost:
         """What a plan costs."""

@@ -43,30 +43,23 @@ def queue_of(request: PlanRequest, usable: Container[str]) -> QuestionQueue:
     asked = request.questions
     every = range(len(asked))
     lacking = tuple(s for s in needed_sensors(asked, every) if s not in usable)
-    waiting = {
-        i
-        for i, question in enumerate(asked)
-        if lacking
-        and question.held_age_ms is not None
-        and any(s in lacking for s in question.sensors)
-    }
-    if len(waiting) == len(asked):
-        waiting.clear()
+    able = [i for i in every if not (lacking and _waits(asked[i], lacking))] or list(every)
+    # Python's sort keeps the order of equals.
+    order = sorted(able, key=lambda i: (-asked[i].priority, -(asked[i].held_age_ms or 0.0)))
+    unanswered = [i for i in order if asked[i].held_age_ms is None]
+    rest = [i for i in order if asked[i].held_age_ms is not None]
+    must = max(len(unanswered), min(1, len(order)))
+    return QuestionQueue((*unanswered, *rest), must, lacking)
 
-    def urgency(index: int) -> tuple[bool, float, float, int]:
-        question = asked[index]
-        age_ms = question.held_age_ms
-        return age_ms is not None, -question.priority, -(age_ms or 0.0), index
 
-    order = tuple(sorted((i for i in every if i not in waiting), key=urgency))
-    unanswered = sum(asked[i].held_age_ms is None for i in order)
-    return QuestionQueue(order, max(unanswered, min(1, len(order))), lacking)
+def _waits(question: QuestionDemand, lacking: Sequence[str]) -> bool:
+    """Whether a question keeps its last answer, as a sensor that it needs has nothing to give."""
+    return question.held_age_ms is not None and any(s in lacking for s in question.sensors)
 
 
 def needed_sensors(questions: Sequence[QuestionDemand], asked: Sequence[int]) -> tuple[str, ...]:
     """Sensors that some questions need, each once."""
-    names = (sensor for i in asked for sensor in questions[i].sensors)
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys([sensor for i in asked for sensor in questions[i].sensors]))
 
 
 def weights_of(questions: Sequence[QuestionDemand], asked: Sequence[int]) -> dict[str, float]:

@@ -24,6 +24,7 @@ from .plans import Budget, Plan
 from .scheduler import FixedPolicy, PlanRequest, Policy, QuestionDemand
 
 PolicyName = Literal["fixed", "round_robin", "greedy", "optimal"]
+_NO_LIMIT = Budget()
 #: A step that takes a smaller share of the limits is taken to cost this.
 _LITTLE = 1e-9
 POLICY_NAMES: tuple[PolicyName, ...] = get_args(PolicyName)
@@ -119,9 +120,9 @@ class GreedyPolicy:
 class OptimalPolicy:
     """The plan with the highest expected share of right answers, of all that fit.
 
-    Where it is known what the last answers are worth, and a limit keeps the best plan away, fewer
-    questions may be answered, by a better plan: a quarter less at a time, as long as that promises
-    more right answers, each counting as much as its question's priority.
+    Where it is known what the last answers are worth, and there is a limit and a better plan beyond
+    it, fewer questions may be answered, by a better plan: a quarter less at a time, as long as that
+    promises more right answers, each counting as much as its question's priority.
     """
 
     def __init__(self) -> None:
@@ -159,6 +160,7 @@ class OptimalPolicy:
         best, limited = _found(decision, asked, possible)
         queue, questions = decision.queue, decision.request.questions
         count = len(asked)
+        limited = limited and decision.request.budget != _NO_LIMIT
         while limited and count > queue.must:
             left = max(count - max(count // 4, 1), queue.must)
             if any(questions[i].held_share is None for i in queue.order[left:count]):
@@ -202,12 +204,11 @@ def _value(questions: Sequence[QuestionDemand], found: _Found) -> float:
 
 
 def _found(decision: Decision, asked: tuple[int, ...], possible: Mask) -> tuple[_Found, bool]:
-    """The best plan, and whether there may be better ones that do not fit."""
+    """The best plan, and whether there are better ones that do not fit or cannot be done now."""
     expected = decision.expected(asked)
     chosen = decision.best(expected, possible, asked)
     share = float(expected[chosen.variant, chosen.state])
-    limited = decision.is_limited(expected, share, asked)
-    return _Found(chosen, asked, possible, share), limited
+    return _Found(chosen, asked, possible, share), float(expected.max()) > share + TIE
 
 
 class _Steps:

@@ -194,6 +194,24 @@ def test_all_plans_at_once_equal_each_alone(model: UtilityModel, turned: bool) -
     np.testing.assert_array_equal(found, bound.expected(weights, "night", ages))
 
 
+def test_a_second_question_of_the_same_moment_changes_nothing(model: UtilityModel) -> None:
+    """What one call leaves for the next is that of its condition and ages, and no other."""
+    space = PlanSpace(tuple(TRAITS.modalities)[:5], ((4, "int8"), (6, "int8")))
+    bound = model.bind(space, TRAITS.modalities)
+    rng = np.random.default_rng(4)
+    first, second = (rng.uniform(0, 900, (5, 2)).astype(np.float32) for _ in range(2))
+    for weights, condition, ages in (
+        ({"exist@front": 1.0, "count": 2.5, "status": 1.0}, "night", first),
+        ({"status": 1.0, "exist@front": 3.0}, "night", first),
+        ({"count": 1.0}, "day", first),
+        ({"count": 1.0}, "day", second),
+        ({"status": 1.0}, "day", second),
+        ({"status": 1.0, "count": 1.0}, "day", first),
+    ):
+        alone = model.bind(space, TRAITS.modalities).expected(weights, condition, ages)
+        np.testing.assert_allclose(bound.expected(weights, condition, ages), alone, rtol=1e-6)
+
+
 def test_spaces_of_few_and_of_unknown_sensors_are_bound(model: UtilityModel) -> None:
     modalities = {**TRAITS.modalities, "lidar_rear": "lidar", "sonar": "sonar"}
     for sensors in ((), ("lidar_top",), ("sonar", "lidar_rear", "cam_back")):
