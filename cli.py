@@ -32,6 +32,7 @@ COMMANDS = (
     "bag",
     "look",
     "models",
+    "export",
     "bench",
 )
 

@@ -56,6 +56,11 @@ class GraphBuilder:
         self._outputs: list[onnx.ValueInfoProto] = []
         self._count = 0
 
+    @property
+    def name(self) -> str:
+        """Of the graph."""
+        return self._name
+
     def fresh(self, stem: str) -> str:
         """A value name that nobody uses yet."""
         self._count += 1

@@ -12,67 +12,28 @@ import yaml
 from safetensors.numpy import save_file
 
 from tailwire import open_runtime
-from tailwire.export.detector_layers import DetectorKind, weight_shapes
-from tailwire.kernels.object_tokens import TOKEN_WIDTH
+from tailwire.export.detector_layers import DetectorKind
 from tailwire.runtime import connections
 from tailwire.runtime.config import RuntimeConfig
 from tailwire.runtime.connections import ConnectionSpec
-from tailwire.runtime.encoders import BevInput, CameraInput, EncoderSpec
 from tailwire.runtime.errors import ModelError, PackError
 from tailwire.runtime.files import sha256_of
-from tailwire.runtime.frames import SensorFrame, SensorGeometry
 
-from .packs import write_small_pack
+from .detector_packs import (
+    CAMERA,
+    ENCODERS,
+    LIDAR,
+    SENSORS,
+    frames,
+    head,
+    write_detector_pack,
+)
 from .torch_efficientnet import random_efficientnet
 
 if TYPE_CHECKING:
     from .built_models import TinyModels
 
-TOKENS = 5
-SOURCE = {"licence": "Apache-2.0", "source": "tests"}
-CAMERA = EncoderSpec(
-    modality="camera",
-    kind="camera_detector",
-    input=CameraInput(height=64, width=96),
-    tokens=TOKENS,
-    width=TOKEN_WIDTH,
-    file="camera.safetensors",
-    backbone="backbone.pth",
-    **SOURCE,
-)
-LIDAR = EncoderSpec(
-    modality="lidar",
-    kind="bev_detector",
-    input=BevInput(range_m=20.0, cell_m=1.0),
-    tokens=TOKENS,
-    width=TOKEN_WIDTH,
-    file="lidar.safetensors",
-    **SOURCE,
-)
 QUESTION = ("Is there a bus behind me?", ("yes", "no"))
-
-
-def head(kind: DetectorKind, dtype: type) -> dict[str, Any]:
-    """Random weights as training leaves them, counters included."""
-    rng = np.random.default_rng(0)
-    weights: dict[str, Any] = {
-        name: np.abs(rng.normal(0, 0.1, shape)).astype(dtype)
-        for name, shape in weight_shapes(kind, 8, 12).items()
-    }
-    weights["merge.norm.num_batches_tracked"] = np.asarray(7, np.int64)
-    return weights
-
-
-def frames() -> list[SensorFrame]:
-    pose = np.eye(4)
-    pose[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
-    lens = np.asarray([[60.0, 0, 48], [0, 60, 32], [0, 0, 1]])
-    picture = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
-    cloud = np.random.default_rng(0).uniform(0, 10, (200, 4)).astype(np.float32)
-    return [
-        SensorFrame("cam_front", "camera", 1, "cam_front", picture, SensorGeometry(pose, lens)),
-        SensorFrame("lidar_top", "lidar", 1, "lidar_top", cloud, SensorGeometry(np.eye(4))),
-    ]
 
 
 @pytest.fixture
@@ -80,18 +41,12 @@ def config(tiny: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TAILWIRE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TAILWIRE_OFFLINE", "1")
     folder = tmp_path / "pack"
-    folder.mkdir()
     model = tiny.model("llama").config
     spec = ConnectionSpec(kind="plain", tail_blocks=3, hidden=8, width=8, layers=1, heads=2)
-    encoders = {"camera": CAMERA, "lidar": LIDAR}
-    sensors = {"cam_front": "camera", "lidar_top": "lidar"}
-    sizes = {name: (one.tokens, one.width) for name, one in encoders.items()}
-    shapes = connections.weight_shapes(spec, model, sizes, sensors)
+    sizes = {name: (one.tokens, one.width) for name, one in ENCODERS.items()}
+    shapes = connections.weight_shapes(spec, model, sizes, SENSORS)
     weights = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    save_file(head("camera_detector", np.float16), folder / CAMERA.file)
-    save_file(head("bev_detector", np.float32), folder / LIDAR.file)
-    torch.save(random_efficientnet(0).state_dict(), folder / "backbone.pth")
-    write_small_pack(folder, model, spec, encoders, sensors, name="detectors", weights=weights)
+    write_detector_pack(folder, model, spec, name="detectors", weights=weights)
     return RuntimeConfig(
         model=str(tiny.folder("llama")), precision="fp32", pack=str(folder), threads=1
     )

@@ -38,12 +38,14 @@ class PortableTypes:
         block: weights that share a scale in 4 bits: 32, or 64 for TensorRT, which takes no less.
         lora_rank: largest rank of a LoRA on the tail's projections that the graphs leave room for;
             0 leaves its inputs out.
+        lora_from: first block whose projections may have one.
     """
 
     weights: PortablePrecision
     half: bool
     block: int = BLOCK
     lora_rank: int = 0
+    lora_from: int = 0
 
 
 class PortableLayers(Layers):
@@ -79,7 +81,7 @@ class PortableLayers(Layers):
 
     def projections(self, x: str, layer: Linear, index: int) -> str:
         """See `Layers.projections`; without room for a LoRA there are no inputs for one."""
-        if not self._types.lora_rank:
+        if not self._types.lora_rank or index < self._types.lora_from:
             return self.linear(x, layer)
         return super().projections(x, layer, index)
 

@@ -1,0 +1,143 @@
+"""`tailwire export`: a pack and its language model as graphs that other engines take."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..runtime.errors import ConfigError
+from .arguments import comma_list
+from .command import Command
+
+if TYPE_CHECKING:
+    from ..export.portable.manifest import ExportManifest
+    from ..runtime.frames import SensorFrame
+
+_FRAMES = 48
+
+
+def _add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--pack", metavar="DIR|NAME", help="folder or name (default: `driving`)")
+    parser.add_argument("--model", metavar="NAME|PATH", help="registry name, GGUF file or folder")
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="made by this")
+    parser.add_argument(
+        "--target",
+        choices=("onnx", "tensorrt"),
+        default="onnx",
+        help="tensorrt multiplies small weights in float16, and has 4 bits in blocks of 64",
+    )
+    parser.add_argument(
+        "--precision",
+        metavar="LIST",
+        default="fp16",
+        help="fp32, fp16, int8 or int4, then parts that differ: encoders=, connection=, head=, "
+        "tail=; e.g. fp16,encoders=int8 (default: fp16)",
+    )
+    sizes = parser.add_argument_group("sizes that engines are built for")
+    sizes.add_argument("--questions", metavar="N", type=int, default=8, help="in a pass (8)")
+    sizes.add_argument(
+        "--question-tokens", metavar="N", type=int, default=64, help="with its answer (64)"
+    )
+    sizes.add_argument("--depths", metavar="LIST", help="tail depths, e.g. 4,6 (those of the pack)")
+    sizes.add_argument(
+        "--lora-rank", metavar="N", type=int, help="room for a LoRA of the tail (of the pack)"
+    )
+    calibration = parser.add_argument_group("calibration of 8-bit encoders")
+    calibration.add_argument(
+        "--calibrate",
+        metavar="DIR",
+        type=Path,
+        help="dataroot of a nuScenes data set (default: the clip that ships with Tailwire)",
+    )
+    calibration.add_argument(
+        "--keyframes", metavar="N", type=int, default=_FRAMES, help=f"that are used ({_FRAMES})"
+    )
+    parser.add_argument("--threads", metavar="N", type=int, default=2)
+
+
+def _run(arguments: Namespace) -> int:
+    for name in ("questions", "question_tokens", "keyframes", "threads"):
+        if getattr(arguments, name) < 1:
+            option = "--" + name.replace("_", "-")
+            raise ConfigError("the number is too small", field=option, remedy="give at least 1")
+    from ..export.portable.exporter import ExportOptions
+    from ..export.portable.precisions import read_precisions
+    from ..export.portable.profiles import SizeLimits
+    from ..exporting import export
+    from ..runtime.config import read_config
+
+    config = read_config(None, pack=arguments.pack, model=arguments.model)
+    rank = arguments.lora_rank
+    manifest = export(
+        config.model_copy(update={"threads": arguments.threads}),
+        arguments.out,
+        ExportOptions(
+            target=arguments.target,
+            precisions=read_precisions(arguments.precision),
+            limits=SizeLimits(
+                questions=arguments.questions, question_tokens=arguments.question_tokens
+            ),
+            depths=_depths(arguments.depths),
+            lora_rank=rank,
+            threads=arguments.threads,
+        ),
+        moments=lambda: _moments(arguments.calibrate, arguments.keyframes),
+        progress=_say,
+    )
+    return _show(manifest, arguments.out)
+
+
+def _depths(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    try:
+        return tuple(int(word) for word in comma_list(text, "--depths"))
+    except ValueError as error:
+        raise ConfigError(
+            f"'{text}' is no list of numbers", field="--depths", remedy="give e.g. 4,6"
+        ) from error
+
+
+def _moments(nuscenes: Path | None, most: int) -> Iterable[Mapping[str, SensorFrame]]:
+    """Keyframes spread evenly over the drive."""
+    from .drives import open_drive
+
+    drive = open_drive(nuscenes, None, _say)
+    samples = [sample for scene in drive.data.scenes for sample in drive.data.samples(scene)]
+    step = max(1, len(samples) / most)
+    chosen = [samples[int(i * step)] for i in range(min(most, len(samples)))]
+    return (drive.data.snapshot(sample.token).frames for sample in chosen)
+
+
+def _show(manifest: ExportManifest, out: Path) -> int:
+    from ..export.portable.readiness import problems_of
+    from ..runtime.files import readable_bytes
+
+    bad = 0
+    for graph in manifest.graphs:
+        stem = graph.file.rsplit(".", 1)[0]
+        size = sum(
+            record.size_bytes
+            for name, record in manifest.files.items()
+            if name.rsplit(".", 1)[0] == stem
+        )
+        problems = problems_of(out / graph.file, graph)
+        bad += bool(problems)
+        state = "" if problems == [] else f"   for TensorRT: {problems[0]}"
+        print(f"{graph.role:<16} {graph.precision:<10} {readable_bytes(size):>9}{state}")
+    ready = "all graphs are" if not bad else f"{bad} of {len(manifest.graphs)} graphs are not"
+    print(
+        f"{out}: {ready} within what TensorRT 10.3 documents (operators, types and shapes were "
+        "checked; no engine was built, nothing ran on a GPU)"
+    )
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+COMMAND = Command("export", "write a pack as ONNX graphs for other engines", _add_arguments, _run)
