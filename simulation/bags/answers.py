@@ -32,6 +32,7 @@ class AnswerMessage:
         text: the answer.
         confidence: 0 to 1.
         expected: the right answer, empty where it is not known.
+        question_id: of a standing question of a node, else 0.
         sensors: that were used.
         sensor_ages_ms: of their frames, in the same order.
         dropped: sensors that could not be used, each with its reason.
@@ -52,6 +53,7 @@ class AnswerMessage:
     text: str
     confidence: float = 0.0
     expected: str = ""
+    question_id: int = 0
     sensors: tuple[str, ...] = ()
     sensor_ages_ms: tuple[float, ...] = ()
     dropped: tuple[str, ...] = ()
@@ -69,7 +71,7 @@ class AnswerMessage:
         """The message, serialised."""
         message = message_class(ANSWER)(
             header=ros.header(self.stamp_ns, BASE_FRAME),
-            question_id=0,
+            question_id=self.question_id,
             question=ros.encodable(self.question),
             text=ros.encodable(self.text),
             confidence=float(self.confidence),

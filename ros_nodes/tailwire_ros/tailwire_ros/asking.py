@@ -25,6 +25,7 @@ from .settings import texts
 #: Between two pieces of feedback, so that a client keeps up with a quick model.
 _GAP_S = 0.02
 _CANCELLED = "cancelled"
+_PATIENCE_S = 5.0
 _DEFAULT_TOKENS = 48
 
 
@@ -50,15 +51,28 @@ class AskServer:
         self._closing = threading.Event()
         #: Goals that are worked on.
         self._threads: set[threading.Thread] = set()
+        self._idle, self._executing = threading.Condition(), 0
 
     def close(self) -> None:
         """End all goals and wait for the runtime to let go of them."""
         self._closing.set()
         for thread in list(self._threads):
             thread.join()
+        with self._idle:
+            self._idle.wait_for(lambda: not self._executing, _PATIENCE_S)
 
     def execute(self, goal: Any) -> Any:
         """Work on a goal until it is answered, cancelled or too late; returns its result."""
+        with self._idle:
+            self._executing += 1
+        try:
+            return self._execute(goal)
+        finally:
+            with self._idle:
+                self._executing -= 1
+                self._idle.notify_all()
+
+    def _execute(self, goal: Any) -> Any:
         accepted_s = time.monotonic()
         work = _Work(goal.request, self._core, self._threads)
         told = _Told(goal, accepted_s)

@@ -383,9 +383,13 @@ class RuntimeNode(LifecycleNode):
             raise ConfigError("the node is not configured", remedy="configure it first")
         return self._core
 
+    def close(self) -> None:
+        """End what runs and free engines, in whatever state the node is."""
+        self._release()
+
     def destroy_node(self) -> None:
         """Free everything."""
-        self._release()
+        self.close()
         super().destroy_node()
 
 
@@ -402,4 +406,8 @@ def _self_test(runtime: Runtime) -> None:
 
 def main() -> int:
     """Run the node until it is told to end."""
-    return run(RuntimeNode, start=lambda node: not node.parameters["autostart"] or node.start())
+    return run(
+        RuntimeNode,
+        start=lambda node: not node.parameters["autostart"] or node.start(),
+        close=lambda node: node.close(),
+    )

@@ -1,8 +1,9 @@
-"""Runs one or several nodes in this process until it is told to end."""
+"""Runs a node in this process until it is told to end, or has done its work."""
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -10,59 +11,77 @@ from typing import Any
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
 
 from tailwire.runtime.errors import TailwireError
 
 #: Sensors are converted side by side, and cancels are seen while goals are worked on.
 _THREADS = 6
+_TICK_S = 0.2
+_PATIENCE_S = 5.0
 
 
 def run(
-    *make: Callable[[], Any], start: Callable[[Any], bool] | None = None, threads: int = _THREADS
+    make: Callable[[], Any],
+    *,
+    start: Callable[[Any], bool] | None = None,
+    close: Callable[[Any], None] = lambda _: None,
+    over: Callable[[Any], bool] = lambda _: False,
+    failed: Callable[[Any], bool] = lambda _: False,
 ) -> int:
-    """Make nodes and spin them.
+    """Make a node and spin it.
 
     Args:
-        *make: makes a node.
-        start: called with the first node once all are spun; False ends the process with an error.
-        threads: of the executor.
+        make: makes the node.
+        start: called with it, in a thread, once it is spun; False ends the process with an error.
+        close: called at the end, while what the node does in the background goes on.
+        over: asked several times a second whether the node has done its work.
+        failed: asked at the end whether the node has failed.
 
     Returns:
-        Exit code: 0, or 1 where a node cannot be made or started.
+        Exit code: 0, or 1 where the node cannot be made or started, or has failed.
     """
-    rclpy.init()
-    nodes: list[Any] = []
-    failed = threading.Event()
-    executor = MultiThreadedExecutor(num_threads=threads)
+    # rclpy's own handler would take the ground from under goals that are worked on.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    ending, broken = threading.Event(), threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ending.set())
+    node: Any = None
+    starting: threading.Thread | None = None
+    executor = MultiThreadedExecutor(num_threads=_THREADS)
     try:
-        for one in make:
-            nodes.append(one())
-            executor.add_node(nodes[-1])
+        node = make()
+        executor.add_node(node)
         if start is not None:
-            threading.Thread(
-                target=_start, args=(start, nodes[0], executor, failed), daemon=True
-            ).start()
-        while rclpy.ok() and not failed.is_set():
-            executor.spin_once(timeout_sec=0.5)
+            starting = threading.Thread(
+                target=_start, args=(start, node, ending, broken), daemon=True
+            )
+            starting.start()
+        while not ending.is_set() and not over(node):
+            executor.spin_once(timeout_sec=_TICK_S)
     except TailwireError as error:
         sys.stderr.write(f"error: {error}\n")
-        failed.set()
-    except (KeyboardInterrupt, ExternalShutdownException):
+        broken.set()
+    except ExternalShutdownException:
         pass
     finally:
-        executor.shutdown()
-        for node in nodes:
+        if starting is not None:
+            # What is being built takes minutes, and is built again next time.
+            starting.join(_PATIENCE_S)
+        if node is not None:
+            close(node)
+            if failed(node):
+                broken.set()
+        executor.shutdown(_PATIENCE_S)
+        if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
-    return int(failed.is_set())
+    return int(broken.is_set())
 
 
 def _start(
-    start: Callable[[Any], bool],
-    node: Any,
-    executor: MultiThreadedExecutor,
-    failed: threading.Event,
+    start: Callable[[Any], bool], node: Any, ending: threading.Event, broken: threading.Event
 ) -> None:
-    if not start(node):
-        failed.set()
-        executor.wake()
+    if not start(node) and not ending.is_set():
+        broken.set()
+        ending.set()
