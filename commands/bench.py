@@ -15,7 +15,9 @@ from .bench_common import Comparison, add_result_options, print_comparison
 from .bench_costs import add_costs, print_card, print_frame, run_card, run_frame
 from .bench_latency import add_latency, print_latency, run_latency
 from .bench_llm import add_llm, print_llm, run_llm
+from .bench_memory import add_memory, print_memory, run_memory
 from .bench_recognition import add_recognition, print_recognition, run_recognition
+from .bench_scale import add_scale, print_scale, run_scale
 from .bench_schedule import add_schedule, print_schedule, run_schedule
 from .command import Command
 
@@ -29,6 +31,8 @@ def _add_arguments(parser: ArgumentParser) -> None:
     benches = parser.add_subparsers(dest="bench", required=True, metavar="WHAT")
     add_costs(benches)
     add_llm(benches)
+    add_memory(benches)
+    add_scale(benches)
     standing = benches.add_parser(
         "standing", help="standing questions: cached head against sensors at the input"
     )
@@ -229,6 +233,8 @@ _BENCHES: Mapping[
     "card": (run_card, print_card),
     "frame": (run_frame, print_frame),
     "llm": (run_llm, print_llm),
+    "memory": (run_memory, print_memory),
+    "scale": (run_scale, print_scale),
     "standing": (_standing, _print_summary),
     "decode": (_decode, _print_summary),
     "recognition": (run_recognition, print_recognition),

@@ -1,0 +1,100 @@
+"""How costs grow along one thing at a time, with slopes: are they what the design promises?
+
+Knows nothing of models: an axis is given as runs by size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .measure import interleave
+
+METHOD = (
+    "Sizes of an axis run interleaved in rotating order; medians. slope: median of slopes between "
+    "all pairs of sizes (Theil and Sen). exponent: of a power law through cost over size, by least "
+    "squares of logarithms; below 1 cost grows slower than size, as where there is a fixed part. "
+    "steepest_over_first: what one more costs between the two neighbouring sizes where it costs "
+    "most, over what it costs between the first two; 1 is a straight line. no_faster_than_linear "
+    "is said of counted FLOPs, where that is 1.05 or less."
+)
+_STRAIGHT = 1.05
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Something that grows.
+
+    Attributes:
+        name: of what grows.
+        runs: by size, ascending; each runs once and returns the counted FLOPs.
+        what: what a run does and what stays the same.
+    """
+
+    name: str
+    runs: Mapping[int, Callable[[], int]]
+    what: str
+
+
+def measure_axis(
+    axis: Axis, *, rounds: int, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Time all sizes of an axis and fit how cost grows.
+
+    Args:
+        axis: with at least two sizes.
+        rounds: counted runs of each size.
+        progress: called with (rounds done, rounds in all).
+    """
+    flops: dict[str, int] = {}
+
+    def noted(name: str, run: Callable[[], int]) -> Callable[[], None]:
+        def call() -> None:
+            flops[name] = run()
+
+        return call
+
+    variants = {str(size): noted(str(size), run) for size, run in axis.runs.items()}
+    timings = interleave(variants, rounds=rounds, warm_up=1, progress=progress)
+    sizes = list(axis.runs)
+    medians = [timings[str(size)].summary()["median"] for size in sizes]
+    counted = [flops[str(size)] for size in sizes]
+    counts = growth(sizes, counted)
+    steepest = counts["steepest_over_first"]
+    return {
+        "what": axis.what,
+        "sizes": sizes,
+        "ms": medians,
+        "flops": counted,
+        "time": growth(sizes, medians),
+        "counted": counts,
+        "no_faster_than_linear": steepest is not None and steepest <= _STRAIGHT,
+    }
+
+
+def growth(sizes: Sequence[float], costs: Sequence[float]) -> dict[str, Any]:
+    """Slope, intercept, exponent, and how much steeper it becomes.
+
+    Args:
+        sizes: ascending, above 0.
+        costs: of each size.
+    """
+    x, y = np.asarray(sizes, np.float64), np.asarray(costs, np.float64)
+    first, second = np.triu_indices(len(x), k=1)
+    slope = float(np.median((y[second] - y[first]) / (x[second] - x[first])))
+    intercept = float(np.median(y - slope * x))
+    positive = y > 0
+    exponent = None
+    if positive.sum() > 1:
+        exponent = float(np.polyfit(np.log(x[positive]), np.log(y[positive]), 1)[0])
+    steps = np.diff(y) / np.diff(x)
+    steepest = float(steps.max() / steps[0]) if steps[0] > 0 else None
+    return {
+        "slope": slope,
+        "intercept": intercept,
+        "exponent": exponent,
+        "steepest_over_first": steepest,
+    }
