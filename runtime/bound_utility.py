@@ -148,7 +148,8 @@ class BoundUtility:
         large, strength, topics = self._large, mix.strengths, len(mix.cover)
         # Off sees nothing; the two others by the age of their tokens.
         action = np.zeros((topics, len(self._groups), ACTIONS), np.float32)
-        fresh = np.exp(self._decay * np.nan_to_num(ages_ms))
+        # `fmax` takes the other where one is NaN.
+        fresh = np.exp(self._decay * np.fmax(ages_ms, 0))
         np.multiply(mix.cover, fresh, out=action[:, :, 1:])
         # The logit is seen * across + own + base, a product of three columns with three rows.
         left = np.ones((topics, self._first.states, 3), np.float32)
@@ -231,6 +232,8 @@ class _Part:
         hot = space.states[:, :, None] == np.arange(ACTIONS)
         #: Which action of which sensor a state has, `[sensors, 3, states]`.
         self._hot = np.ascontiguousarray(hot.transpose(1, 2, 0), np.float32)
+        #: Places of the sensors of a modality, and their rows of `_hot`, `[3 sensors, states]`.
+        self._of_group: dict[int, tuple[list[int], Float]] = {}
 
     def number(self, space: PlanSpace) -> NDArray[np.intp]:
         """The number of this part in each state of the space."""
@@ -239,6 +242,10 @@ class _Part:
 
     def seen(self, action: Float, groups: Sequence[int | None], group: int) -> Float:
         """Coverage of a modality, `[topics, states]`, from that of actions `[topics, all, 3]`."""
-        mine = [at for at, place in enumerate(self.places) if groups[place] == group]
-        values = action[:, [self.places[at] for at in mine]].reshape(len(action), -1)
-        return values @ self._hot[mine].reshape(-1, self.states)
+        found = self._of_group.get(group)
+        if found is None:
+            mine = [at for at, place in enumerate(self.places) if groups[place] == group]
+            hot = np.ascontiguousarray(self._hot[mine].reshape(-1, self.states))
+            found = self._of_group[group] = [self.places[at] for at in mine], hot
+        places, hot = found
+        return action[:, places].reshape(len(action), -1) @ hot
