@@ -40,6 +40,8 @@ MAIN = "optimal"
 HALF_RATE = "everything at half the rate"
 QUESTION_ONLY = "question only, no model"
 _SLACK = 0.01
+#: Share of the cheapest fixed plan at which a sweep begins.
+_LOWEST = 0.6
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class ScheduleBench:
             drives: that are played.
             policies: makes of each policy a new one for every drive.
             max_age_ms: older tokens and answers are not used.
-            budgets: FLOPs of a step, ascending; None for even steps of their logarithm between
-                what the cheapest and the dearest fixed plan takes.
+            budgets: FLOPs of a step, ascending; None for even steps of their logarithm, from a
+                part of what the cheapest fixed plan takes to what everything takes.
             points: how many of these.
 
         Raises:
@@ -213,9 +215,9 @@ class ScheduleBench:
         return rows
 
     def _sweep(self, points: int) -> list[int]:
-        """Budgets between what fixed plans take for the longest questions, rounded to 0.1."""
+        """Budgets about what fixed plans take for the longest questions, rounded to 0.1 GFLOP."""
         longest = max(
-            sum(sorted(self._world.length(one.question) for one in window))
+            sum(self._world.length(one.question) for one in window)
             for drive in self._drives
             for window in drive.windows
         )
@@ -230,8 +232,8 @@ class ScheduleBench:
             }
             return cost.look(actions, (), boundary, lengths, plan.tail_blocks)
 
-        low, high = flops(self._menu[0]), flops(self._menu[-1])
-        even = np.geomspace(low, high, points)
+        low = _LOWEST * min(map(flops, self._menu))
+        even = np.geomspace(low, flops(self._menu[-1]), points)
         return sorted({int(np.ceil(flop / 1e8) * 1e8) for flop in even})
 
 

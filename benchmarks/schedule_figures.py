@@ -139,7 +139,8 @@ def gains(entries: Sequence[Entry], fixed: Sequence[Entry], scenes: Scenes) -> l
     """Of one policy at each budget, what it gains over the best fixed plan.
 
     The fixed plan may spend the whole budget *on average*, while the policy keeps to it in each
-    step and so spends less; `at_equal_spending` lets it spend what the policy did.
+    step and so spends less; `at_equal_spending` lets it spend what the policy did. Where no plan
+    that looks at a sensor fits, `any_fits` is false.
     """
     rows: list[dict[str, Any]] = []
     for entry in entries:
@@ -156,6 +157,7 @@ def gains(entries: Sequence[Entry], fixed: Sequence[Entry], scenes: Scenes) -> l
             gained = 100 * (entry.right - best.right)
             row[name] = {
                 "fixed_plan": best.policy,
+                "any_fits": any(0 < one.mean_flops <= flops for one in fixed),
                 "fixed_accuracy": best.accuracy,
                 "gain_points": float(gained.mean()),
                 "interval_95": scenes.interval(gained),
@@ -228,8 +230,9 @@ def _by(entry: Entry, key: Any) -> dict[str, float]:
 
 
 def means(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any] | None:
-    """Mean, largest and smallest gain over a sweep of budgets; None where nothing compares."""
+    """Mean, largest and smallest gain over the budgets of a sweep at which a fixed plan fits."""
     found = [(row["budget_gflop"], row[name]) for row in rows if row[name] is not None]
+    found = [(budget, one) for budget, one in found if one["any_fits"]]
     if not found:
         return None
     values = [one["gain_points"] for _, one in found]

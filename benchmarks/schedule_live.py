@@ -24,6 +24,8 @@ DEADLINE = 1.5
 _WARM_UP = 10
 #: Shares of what everything costs that the budget steps through; None is no limit.
 _STEPS = (None, 0.6, 0.35, 0.25, 0.45, 0.8, None)
+#: Share of it while sensors die, so that there is something to choose.
+_DYING = 0.6
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,9 @@ class LiveFrame:
         return self.is_cut or any(answer.held for answer in self.answers)
 
     @property
-    def plan_gflop(self) -> float:
-        return self.answers[0].plan.flops / 1e9 if self.answers else 0.0
+    def plan_flops(self) -> int:
+        """That were planned: a budget holds for these."""
+        return self.answers[0].plan.flops if self.answers else 0
 
 
 class LiveBench:
@@ -127,7 +130,7 @@ class LiveBench:
             "late_and_not_marked": sum(
                 is_late and not one.is_marked for is_late, one in zip(late, found, strict=True)
             ),
-            "mean_gflop": float(np.mean([one.plan_gflop for one in found])),
+            "mean_gflop": float(np.mean([one.plan_flops / 1e9 for one in found])),
             "timeline": {
                 "ms": [round(one.ms, 2) for one in found],
                 "busy": busy,
@@ -143,17 +146,17 @@ class LiveBench:
         """
         self._progress("the budget steps down and up")
         self._runtime.budget = Budget()
-        full = max(one.plan_gflop for one in self._many(_WARM_UP))
+        full = max(one.plan_flops for one in self._many(_WARM_UP))
         found: list[LiveFrame] = []
-        budgets: list[float | None] = []
+        budgets: list[int | None] = []
         for share in _STEPS:
-            limit = None if share is None else share * full
-            self._runtime.budget = Budget(flops=None if limit is None else int(limit * 1e9))
+            limit = None if share is None else int(share * full)
+            self._runtime.budget = Budget(flops=limit)
             found += self._many(each)
-            budgets += [None if limit is None else round(limit, 3)] * each
+            budgets += [limit] * each
         self._runtime.budget = Budget()
         over = [
-            limit is not None and one.plan_gflop > limit
+            limit is not None and one.plan_flops > limit
             for one, limit in zip(found, budgets, strict=True)
         ]
         return {
@@ -161,8 +164,8 @@ class LiveBench:
             "frames_over_budget": sum(over),
             "answers_missing": sum(self._questions - len(one.answers) for one in found),
             "timeline": {
-                "gflop": [round(one.plan_gflop, 3) for one in found],
-                "budget_gflop": budgets,
+                "gflop": [one.plan_flops / 1e9 for one in found],
+                "budget_gflop": [None if limit is None else limit / 1e9 for limit in budgets],
                 "ms": [round(one.ms, 2) for one in found],
                 "expected": [
                     one.answers[0].plan.expected if one.answers else None for one in found
@@ -170,18 +173,22 @@ class LiveBench:
             },
         }
 
-    def sensors_dying(self, each: int, sensors: Sequence[str], flops: int | None) -> dict[str, Any]:
+    def sensors_dying(
+        self, each: int, sensors: Sequence[str], share: float = _DYING
+    ) -> dict[str, Any]:
         """Let one sensor after the other stop sending, all at once, and come back.
 
         Args:
             each: frames of a phase.
             sensors: all of them.
-            flops: that a frame may take; None without a limit.
+            share: of what frames take without a limit, that they may take.
         """
         self._progress("sensors stop sending and come back")
+        self._runtime.budget = Budget()
+        full = max(one.plan_flops for one in self._many(_WARM_UP))
         first, last = sensors[0], sensors[-1]
         phases: list[Collection[str]] = [(), (last,), (first, last), tuple(sensors), (first,), ()]
-        self._runtime.budget = Budget(flops=flops)
+        self._runtime.budget = Budget(flops=int(share * full))
         found: list[LiveFrame] = []
         dead: list[list[str]] = []
         for phase in phases:

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 _COLOURS = {"optimal": "#1f6fb4", "greedy": "#3a8f5c", "round_robin": "#d9822b"}
 _OTHER, _GREY, _ORACLE = "#8a6d3b", "#777777", "#a8467c"
-_USED = {"run": "#1f6fb4", "reuse": "#9cc3e4", "held": "#e9eef3", "dead": "#c0392b"}
+_USED = {"run": "#1f6fb4", "reuse": "#9cc3e4", "dead": "#c0392b"}
+#: A legend beside the title, where it hides nothing.
+_ABOVE: dict[str, Any] = {
+    "frameon": False,
+    "fontsize": 8,
+    "loc": "lower right",
+    "bbox_to_anchor": (1, 0.98),
+}
 
 
 def draw_schedule(path: Path, found: Mapping[str, Any]) -> None:
@@ -172,20 +179,20 @@ def _disturbance(axes: Axes, found: Mapping[str, Any]) -> None:
     axes.axhline(found["deadline_ms"], color=_USED["dead"], lw=1, ls="--", label="deadline")
     axes.set(xlim=(0, len(ms)), ylim=(0, top), ylabel="ms", xlabel="frame")
     missed = found["deadline_miss_rate"]
-    axes.set_title(f"deadline under disturbance: {missed:.2%} missed", fontsize=10)
-    axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper right")
+    axes.set_title(f"deadline under disturbance: {missed:.2%} missed", fontsize=10, loc="left")
+    axes.legend(**_ABOVE, ncols=4)
 
 
 def _steps(axes: Axes, found: Mapping[str, Any]) -> None:
     line = found["timeline"]
     frames = range(len(line["gflop"]))
     highest = max(line["gflop"])
-    budget = [1.1 * highest if one is None else one for one in line["budget_gflop"]]
+    budget = [float("nan") if one is None else one for one in line["budget_gflop"]]
     axes.step(frames, budget, where="mid", color=_USED["dead"], ls="--", lw=1, label="budget")
     axes.step(frames, line["gflop"], where="mid", color=_COLOURS["optimal"], lw=1.2, label="spent")
     axes.set(xlim=(0, len(frames)), ylim=(0, 1.2 * highest), ylabel="GFLOP", xlabel="frame")
-    axes.set_title("the budget steps down and up", fontsize=10)
-    axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper right")
+    axes.set_title("the budget steps down and up", fontsize=10, loc="left")
+    axes.legend(**_ABOVE, ncols=2)
 
 
 def _sensors(axes: Axes, found: Mapping[str, Any]) -> None:
@@ -194,20 +201,18 @@ def _sensors(axes: Axes, found: Mapping[str, Any]) -> None:
     line, names = found["timeline"], found["sensors"]
     for row, name in enumerate(names):
         for frame, used in enumerate(line["uses"]):
-            state = "dead" if name in line["dead"][frame] else used.get(name)
+            # What a sensor sent before it died is used for a while.
+            state = used.get(name) or ("dead" if name in line["dead"][frame] else None)
             if state is not None:
                 axes.barh(row, 1, left=frame, height=0.8, color=_USED[state], lw=0)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set(xlim=(0, len(line["uses"])), xlabel="frame")
-    axes.set_title("sensors stop sending and come back", fontsize=10)
+    axes.set_title("sensors stop sending and come back", fontsize=10, loc="left")
     labels = {"run": "encoder runs", "reuse": "tokens reused", "dead": "sends nothing"}
     axes.legend(
         handles=[Patch(color=_USED[key], label=text) for key, text in labels.items()],
-        frameon=False,
-        fontsize=8,
+        **_ABOVE,
         ncols=3,
-        loc="lower right",
-        bbox_to_anchor=(1, 1),
     )
 
 

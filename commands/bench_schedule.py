@@ -234,7 +234,7 @@ def _live(
     found = {
         "disturbed": bench.disturbed(arguments.frames, arguments.alone),
         "budget_steps": bench.budget_steps(arguments.each),
-        "sensors_dying": bench.sensors_dying(arguments.each, list(drive.frames), None),
+        "sensors_dying": bench.sensors_dying(arguments.each, list(drive.frames)),
     }
     picture = arguments.out / "schedule-live.png"
     return {**found, "figure": _drawn(picture, lambda: draw_live(picture, found))}
