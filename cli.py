@@ -24,6 +24,7 @@ COMMANDS = (
     "ask",
     "replay",
     "eval",
+    "plan",
     "calibrate",
     "train",
     "adapt",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..runtime.errors import ConfigError
+from .budget_options import read_budget
 
 if TYPE_CHECKING:
     from ..runtime.config import RuntimeConfig
@@ -97,7 +98,7 @@ def add_runtime_arguments(parser: ArgumentParser) -> None:
 
 
 def read_arguments(args: Namespace) -> RuntimeConfig:
-    """The configuration from the options of `add_runtime_arguments`.
+    """The configuration from the options of `add_runtime_arguments` and `add_budget_arguments`.
 
     Raises:
         ConfigError: a value or the file is wrong.
@@ -111,6 +112,8 @@ def read_arguments(args: Namespace) -> RuntimeConfig:
         precision=args.precision,
         tail_blocks=args.tail,
         threads=args.threads,
+        policy=getattr(args, "policy", None),
+        budget=read_budget(args),
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..runtime.errors import DataError, EngineError, SensorError, without_remedy
 from .arguments import add_drive_arguments, add_runtime_arguments, comma_list, read_arguments
+from .budget_options import add_budget_arguments
 from .command import Command
 from .progress import ProgressLine
 
@@ -44,6 +45,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
         "--max-new-tokens", metavar="N", type=int, default=48, help="longest free text (48)"
     )
     add_runtime_arguments(parser)
+    add_budget_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object, no text")
     parser.add_argument(
         "-q", "--quiet", action="store_true", help="print the answer alone, tell no progress"

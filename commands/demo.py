@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..runtime.errors import ConfigError
 from .arguments import add_drive_arguments, add_runtime_arguments, read_arguments
+from .budget_options import add_budget_arguments
 from .command import Command
 from .progress import ProgressLine
 
@@ -29,6 +30,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
         "--capture", metavar="FILE.svg", type=Path, help="save the last table as a picture"
     )
     add_runtime_arguments(parser)
+    add_budget_arguments(parser)
 
 
 def _run(args: Namespace) -> int:

@@ -17,6 +17,7 @@ from .arguments import (
     comma_list,
     read_arguments,
 )
+from .budget_options import add_budget_arguments
 from .command import Command
 from .progress import ProgressLine
 
@@ -61,6 +62,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, no text")
     add_runtime_arguments(parser)
+    add_budget_arguments(parser)
 
 
 def _run(args: Namespace) -> int:

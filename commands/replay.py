@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..runtime.errors import ConfigError
 from .arguments import add_runtime_arguments, comma_list, read_arguments
+from .budget_options import add_budget_arguments
 from .command import Command
 from .progress import ProgressLine
 
@@ -94,6 +95,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--no-live", action="store_true", help="one line per keyframe, no table")
     parser.add_argument("--json", action="store_true", help="print one JSON object, no text")
     add_runtime_arguments(parser)
+    add_budget_arguments(parser)
 
 
 def _run(args: Namespace) -> int:

@@ -61,6 +61,9 @@ class FrameOrders:
     pins: Mapping[str, Pin] = field(default_factory=dict)
 
 
+_NO_LIMIT = Budget()
+
+
 class Experience:
     """What frames have taught, and what holds as long as one pack serves."""
 
@@ -163,6 +166,7 @@ class FrameLook:
         newest_ns: int,
     ) -> Plan:
         model, precision = self._parts.model, self._parts.model.manifest.precision
+        condition = self._known.surroundings.context.condition if self.is_steered else None
         heads = [one.head.states for one in asked]
         depths = [
             depth
@@ -173,13 +177,13 @@ class FrameLook:
         def request(limits: Budget, times: Mapping[str, PartSnapshot]) -> PlanRequest:
             return PlanRequest(
                 sensors=states,
-                questions=[self._demand(one, newest_ns, orders.max_age_ms) for one in asked],
+                questions=[self._demand(one, orders, newest_ns, condition) for one in asked],
                 tail_blocks=orders.tail_blocks,
                 precision=precision,
                 depths=tuple(depths) or (orders.tail_blocks,),
                 precisions=(precision,),
                 budget=limits,
-                condition=self._known.surroundings.context.condition if self.is_steered else None,
+                condition=condition,
                 costs=self.costs(times, budget),
                 utility=self._parts.utility,
             )
@@ -234,14 +238,65 @@ class FrameLook:
             self._known.energy.absent,
         )
 
-    def _demand(self, asked: AskedQuestion, newest_ns: int, max_age_ms: float) -> QuestionDemand:
-        question = asked.question
+    def _demand(
+        self, asked: AskedQuestion, orders: FrameOrders, newest_ns: int, condition: str | None
+    ) -> QuestionDemand:
+        question, last = asked.question, self._known.last_answers
+        key = topic_of(question.text, question.answers).key
+        age_ms = last.age_ms(question, newest_ns, orders.max_age_ms)
+        # Without limits all are answered, and nobody asks what the last answer is worth.
+        weighed = self.is_steered and age_ms is not None and orders.budget != _NO_LIMIT
+        share = (
+            last.share(question, key, condition, newest_ns, self._parts.utility)
+            if weighed
+            else None
+        )
         return QuestionDemand(
-            kind=topic_of(question.text, question.answers).key,
+            kind=key,
             length=len(asked.head.token_ids),
             priority=question.priority,
             sensors=question.sensors,
-            held_age_ms=self._known.last_answers.age_ms(question, newest_ns, max_age_ms),
+            held_age_ms=age_ms,
+            held_share=share,
+        )
+
+    def imagined(
+        self, asked: Sequence[AskedQuestion], orders: FrameOrders, condition: str | None
+    ) -> PlanRequest:
+        """The request of a frame in which every sensor that is on has a new frame.
+
+        Args:
+            asked: questions that have no last answer.
+            orders: what holds for the frame.
+            condition: of light and weather.
+        """
+        states: dict[str, SensorState] = {}
+        for sensor in orders.sensors:
+            name, encoder = self._parts.perception.encoder_of(sensor)
+            spec, pin = encoder.spec, orders.pins.get(sensor)
+            states[sensor] = SensorState(
+                name, spec.modality, spec.tokens, 0.0, None, connected=False, pin=pin
+            )
+        precision = self._parts.model.manifest.precision
+        return PlanRequest(
+            sensors=states,
+            questions=[
+                QuestionDemand(
+                    topic_of(one.question.text, one.question.answers).key,
+                    len(one.head.token_ids),
+                    one.question.priority,
+                    one.question.sensors,
+                )
+                for one in asked
+            ],
+            tail_blocks=orders.tail_blocks,
+            precision=precision,
+            depths=orders.depths,
+            precisions=(precision,),
+            budget=orders.budget,
+            condition=condition,
+            costs=self.costs(self._known.times.parts.snapshot(), orders.budget),
+            utility=self._parts.utility,
         )
 
     def _no_time_for(

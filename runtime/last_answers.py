@@ -7,12 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
+from .model_config import Precision
 from .plans import Answer, Plan, SensorUse
 from .questions import Question
 
 #: Questions whose last answer is kept; those answered longest ago go first.
 _MOST = 1024
+
+
+class Mean(Protocol):
+    """An expected value with whatever else is known of it."""
+
+    @property
+    def mean(self) -> float: ...
+
+
+@runtime_checkable
+class AccuracyModel(Protocol):
+    """Knows how often one way of answering is right; see `utility.UtilityModel.accuracy`."""
+
+    def accuracy(
+        self,
+        key: str,
+        condition: str | None,
+        ages_ms: Mapping[str, float],
+        depth: int,
+        precision: Precision,
+    ) -> Mean: ...
 
 
 @dataclass(frozen=True)
@@ -85,6 +108,8 @@ class _Given:
     confidence: float
     sensors: Mapping[str, SensorUse]
     oldest_ns: int
+    depth: int
+    precision: Precision
 
 
 class LastAnswers:
@@ -103,7 +128,14 @@ class LastAnswers:
         """
         self._given.pop(question, None)
         oldest_ns = newest_ns if answer.stamp_ns is None else answer.stamp_ns
-        self._given[question] = _Given(answer.text, answer.confidence, answer.sensors, oldest_ns)
+        self._given[question] = _Given(
+            answer.text,
+            answer.confidence,
+            answer.sensors,
+            oldest_ns,
+            answer.plan.tail_blocks,
+            answer.plan.precision,
+        )
         while len(self._given) > _MOST:
             del self._given[next(iter(self._given))]
 
@@ -120,6 +152,24 @@ class LastAnswers:
             return None
         age_ms = (newest_ns - given.oldest_ns) / 1e6
         return age_ms if 0 <= age_ms <= max_age_ms else None
+
+    def share(
+        self, question: Question, key: str, condition: str | None, newest_ns: int, model: object
+    ) -> float | None:
+        """Expected share of right answers if the last one is given again: that of older tokens.
+
+        Args:
+            question: that was answered.
+            key: of its topic.
+            condition: of light and weather.
+            newest_ns: stamp of the newest frame of all sensors.
+            model: None is returned for one that is no `AccuracyModel`.
+        """
+        given = self._given.get(question)
+        if given is None or not isinstance(model, AccuracyModel):
+            return None
+        ages_ms = {name: (newest_ns - use.stamp_ns) / 1e6 for name, use in given.sensors.items()}
+        return model.accuracy(key, condition, ages_ms, given.depth, given.precision).mean
 
     def again(self, question: Question, frame: FrameFacts, max_age_ms: float) -> Answer:
         """The last answer as one of this frame, or an empty one where there is none."""

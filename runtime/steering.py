@@ -11,7 +11,7 @@ from .plans import Budget
 from .policies import POLICY_NAMES, make_policy
 from .questions import Question
 from .rehearsal import QUESTIONS, Rehearsal
-from .scheduler import FixedPolicy, Pin, Policy
+from .scheduler import FixedPolicy, Pin, PlanRequest, Policy
 from .swapping import Swapping
 
 _PINS = ("on", "off", None)
@@ -178,6 +178,25 @@ class Steering(Swapping):
         with self._lock:
             engine = self._parts.perception.reloadable.get(name)
             return engine is not None and engine.unload()
+
+    def plan_request(
+        self, questions: Sequence[Question], condition: str | None = None
+    ) -> PlanRequest:
+        """What the policy would be asked if every sensor that is on had a new frame.
+
+        Args:
+            questions: that are asked for the first time.
+            condition: of light and weather; None if it is not known.
+
+        Raises:
+            ConfigError: as `watch`.
+            SensorError: as `watch`.
+        """
+        with self._lock:
+            self._parts.want_utility()
+            self._loop.experience.energy.start()
+            asked = [self._prepare(one, self._tail_blocks) for one in questions]
+            return self._loop.looking.imagined(asked, self._orders(), condition)
 
     def _orders(self) -> FrameOrders:
         return FrameOrders(
