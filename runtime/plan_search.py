@@ -23,8 +23,9 @@ Variants = tuple[tuple[int, Precision], ...]
 
 #: Sensors that are searched together: 3^8 = 6,561 states.
 MAX_SENSORS = 8
-#: Spaces that are kept; one is in use unless sensors are switched.
-_KEPT_SPACES = 8
+#: Spaces that are kept; one is in use unless sensors are switched. Those of single sensors, which
+#: say what each is worth where there are many, are tiny.
+_KEPT_SPACES, _KEPT_SINGLE = 8, 256
 
 
 class PlanSearch:
@@ -32,6 +33,7 @@ class PlanSearch:
 
     def __init__(self) -> None:
         self._opened: OrderedDict[tuple[object, ...], OpenSpace] = OrderedDict()
+        self._single: OrderedDict[tuple[object, ...], OpenSpace] = OrderedDict()
 
     def open(self, request: PlanRequest, variants: Variants | None = None) -> Decision:
         """Begin a decision.
@@ -58,17 +60,19 @@ class PlanSearch:
         formulas, utility = request.costs.formulas, request.utility
         modalities = {sensor: request.sensors[sensor].modality for sensor in sensors}
         key = (sensors, variants, tuple(modalities.values()), id(formulas), id(utility))
-        found = self._opened.get(key)
+        single = len(sensors) == 1
+        kept, limit = (self._single, _KEPT_SINGLE) if single else (self._opened, _KEPT_SPACES)
+        found = kept.get(key)
         # Two objects may have one address, one after the other.
         if found is None or found.formulas is not formulas or found.utility is not utility:
             space = PlanSpace(sensors, variants)
             bound = None if utility is None else utility.bind(space, modalities)
             found = OpenSpace(formulas, utility, space, PlanArrays(space, formulas), bound, {})
-            self._opened[key] = found
-            if len(self._opened) > _KEPT_SPACES:
-                self._opened.popitem(last=False)
+            kept[key] = found
+            if len(kept) > limit:
+                kept.popitem(last=False)
         else:
-            self._opened.move_to_end(key)
+            kept.move_to_end(key)
         return found
 
     def _worth_most(self, request: PlanRequest, variants: Variants) -> tuple[str, ...]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
 from tailwire.runtime.errors import BudgetError, ConfigError
+from tailwire.runtime.plan_space import PlanSpace
 from tailwire.runtime.plans import Budget, Plan, SensorAction
 from tailwire.runtime.policies import POLICY_NAMES, OptimalPolicy, make_policy
 from tailwire.runtime.scheduler import PlanRequest, Policy, QuestionDemand
@@ -17,6 +19,7 @@ from ..plan_requests import (
     CAMERAS,
     MIB,
     UTILITY,
+    BoundIndependentSensors,
     IndependentSensors,
     costs,
     formulas,
@@ -216,6 +219,16 @@ def test_an_encoder_that_is_not_loaded_is_not_worth_its_loading_in_time() -> Non
     assert choose("optimal", cold).sensors["lidar"] == "reuse"
 
 
+class Counting(IndependentSensors):
+    """Notes how many spaces it was bound to."""
+
+    bound = 0
+
+    def bind(self, space: PlanSpace, modalities: Mapping[str, str]) -> BoundIndependentSensors:
+        self.bound += 1
+        return super().bind(space, modalities)
+
+
 @pytest.mark.parametrize("name", CHOOSERS)
 def test_more_sensors_than_are_searched_together(name: str) -> None:
     """Twelve sensors: those worth most are searched, the rest is off."""
@@ -223,8 +236,13 @@ def test_more_sensors_than_are_searched_together(name: str) -> None:
     states = {n: sensor(n, "camera", held_age_ms=100.0 + 10 * i) for i, n in enumerate(gains)}
     states["s0"] = replace(states["s0"], pin="on")
     wide = costs(formulas=formulas(dict.fromkeys(gains, "camera")))
-    one = request(sensors=states, utility=IndependentSensors(gains), costs=wide)
-    plan = choose(name, one)
+    utility = Counting(gains)
+    one = request(sensors=states, utility=utility, costs=wide)
+    policy = make_policy(name)
+    plan = policy.choose(one)
+    made = utility.bound
+    assert policy.choose(one) == plan
+    assert utility.bound == made
     assert len(plan.sensors) == 8 and plan.sensors["s0"] == "run"
     if name != "round_robin":
         best = sorted(gains, key=lambda s: -gains[s])[:7]
