@@ -45,6 +45,11 @@ class FrameClock(StageClock):
         return (self.now() - self.began) * 1e3
 
     @property
+    def keeps_times(self) -> bool:
+        """Whether anybody wants to know what parts take."""
+        return self._times is not None
+
+    @property
     def known(self) -> Mapping[str, PartSnapshot]:
         """Times of parts that this frame counts with."""
         return self._known

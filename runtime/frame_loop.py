@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from .answering import AskedQuestion, Reply, reply_to_all
-from .frame_clock import FrameClock
+from .frame_clock import FrameClock, Part
 from .frame_look import Decided, Experience, FrameLook, FrameOrders, lengths
 from .language_model import TailResult
 from .last_answers import FrameFacts
@@ -105,19 +105,24 @@ class FrameLoop:
         parts, scene = self._parts, decided.scene
         depth = scene.plan.tail_blocks
         heads = [one.head for one in asked]
-        (_, connect), (name, tail), _ = self.looking.answering_parts(
-            asked, scene.plan, list(scene.uses)
-        )
-        prepare = sum(
-            self.looking.cost.prepare(sensor)
-            for sensor in scene.uses
-            if not self.looking.is_connected(sensor)
-        )
-        with clock.stage("connect", part=CONNECT, size=(connect or 0.0) + prepare / GIGA):
+        connect_size, (name, tail_size) = self._sizes(asked, decided, clock)
+        with clock.stage("connect", part=CONNECT, size=connect_size):
             rows = parts.perception.rows(list(scene.uses), parts.connection)
             prefix = parts.connection.connect(rows, heads, depth)
-        with clock.stage("tail", part=name, size=tail):
+        with clock.stage("tail", part=name, size=tail_size):
             return parts.model.tail(heads, prefix, depth, parts.connection.lora(depth))
+
+    def _sizes(
+        self, asked: Sequence[AskedQuestion], decided: Decided, clock: FrameClock
+    ) -> tuple[float | None, Part]:
+        """GFLOP of the connection, and the tail with its own; nothing where no times are kept."""
+        if not clock.keeps_times:
+            return None, ("tail", None)
+        sensors = list(decided.scene.uses)
+        (_, connect), tail, _ = self.looking.answering_parts(asked, decided.scene.plan, sensors)
+        new = [sensor for sensor in sensors if not self.looking.is_connected(sensor)]
+        prepare = sum(self.looking.cost.prepare(sensor) for sensor in new)
+        return (connect or 0.0) + prepare / GIGA, tail
 
     def _replies(
         self,
@@ -239,6 +244,10 @@ class FrameLoop:
 
     def _seeing_flops(self, scene: Scene) -> int:
         """Encoders that ran, and what the connection made of new tokens."""
-        depth = scene.plan.tail_blocks
-        boundary = self._parts.model.boundary(depth)
-        return self.looking.cost.look(scene.actions, scene.connected, boundary, [], depth)
+        cost, flops = self.looking.cost, 0
+        for sensor, action in scene.actions.items():
+            if action == "run":
+                flops += cost.encoders[sensor].flops
+            if action == "run" or sensor not in scene.connected:
+                flops += cost.prepare(sensor)
+        return flops
