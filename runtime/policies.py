@@ -19,7 +19,7 @@ from .plan_classes import Indices, Mask, Numbers
 from .plan_decision import TIE, Chosen, Decision
 from .plan_explain import Explanation, explain
 from .plan_search import PlanSearch
-from .plan_space import ACTIONS, REUSE, RUN
+from .plan_space import ACTIONS, REUSE, RUN, Float
 from .plans import Budget, Plan
 from .scheduler import FixedPolicy, PlanRequest, Policy, QuestionDemand
 
@@ -157,20 +157,27 @@ class OptimalPolicy:
     @staticmethod
     def _best(decision: Decision) -> _Found:
         asked, possible = decision.that_fit()
-        best, limited = _found(decision, asked, possible)
         queue, questions = decision.queue, decision.request.questions
-        count = len(asked)
-        limited = limited and decision.request.budget != _NO_LIMIT
-        while limited and count > queue.must:
+        expected = decision.expected(asked)
+        best, most = _found(decision, expected, asked, possible), float(expected.max())
+        value, count = _value(questions, asked, best.share), len(asked)
+        is_limited = decision.request.budget != _NO_LIMIT
+        # There may be a better plan that does not fit for so many.
+        while is_limited and most > best.share + TIE and count > queue.must:
             left = max(count - max(count // 4, 1), queue.must)
             if any(questions[i].held_share is None for i in queue.order[left:count]):
                 break
             asked = queue.first(left)
-            possible = decision.possible(asked)
-            other, limited = _found(decision, asked, possible)
-            if _value(questions, other) <= _value(questions, best) + TIE:
+            expected = decision.expected(asked)
+            most = float(expected.max())
+            # Not even a plan without limits would be worth it.
+            if _value(questions, asked, most) <= value + TIE:
                 break
-            best, count = other, left
+            other = _found(decision, expected, asked, decision.possible(asked))
+            promised = _value(questions, asked, other.share)
+            if promised <= value + TIE:
+                break
+            best, value, count = other, promised, left
         return best
 
 
@@ -191,24 +198,22 @@ class _Found:
     share: float
 
 
-def _value(questions: Sequence[QuestionDemand], found: _Found) -> float:
+def _value(questions: Sequence[QuestionDemand], asked: tuple[int, ...], share: float) -> float:
     """Right answers to expect, each counting as much as its question's priority.
 
     Last answers of unknown worth count nothing; such questions are never left out for their value.
     """
     total = 0.0
     for index, question in enumerate(questions):
-        share = found.share if index in found.asked else question.held_share or 0.0
-        total += question.priority * share
+        one = share if index in asked else question.held_share or 0.0
+        total += question.priority * one
     return total
 
 
-def _found(decision: Decision, asked: tuple[int, ...], possible: Mask) -> tuple[_Found, bool]:
-    """The best plan, and whether there are better ones that do not fit or cannot be done now."""
-    expected = decision.expected(asked)
+def _found(decision: Decision, expected: Float, asked: tuple[int, ...], possible: Mask) -> _Found:
     chosen = decision.best(expected, possible, asked)
     share = float(expected[chosen.variant, chosen.state])
-    return _Found(chosen, asked, possible, share), float(expected.max()) > share + TIE
+    return _Found(chosen, asked, possible, share)
 
 
 class _Steps:
