@@ -93,10 +93,13 @@ class _Data:
         return _Forward(np.clip(mean, _EDGE, 1 - _EDGE), guess, most, chance, fresh, missed, deep)
 
 
-def fit_noisy_or(cells: Sequence[CalibrationCell], traits: SensorTraits) -> NoisyOr:
+def fit_noisy_or(
+    cells: Sequence[CalibrationCell], traits: SensorTraits, dispersion: float = 1.0
+) -> NoisyOr:
     """Fit by Adam (Kingma and Ba, 1412.6980), with deviations drawn to nothing."""
     contexts = Contexts(sorted({cell.condition for cell in cells}))
     data = _Data(cells, traits, contexts)
+    data.asked, data.right = data.asked / dispersion, data.right / dispersion
     depths: list[int | None] = sorted(
         {cell.plan.tail_blocks for cell in cells}, key=lambda one: -(one or 0)
     )

@@ -22,15 +22,15 @@ from ..runtime.plans import SensorAction
 from ..runtime.question_kinds import read_key
 from ..runtime.utility import fit_cells
 from ..runtime.utility_features import SensorTraits
-from .calibration import KeyframeCounts
+from .calibration import KeyframeCounts, dispersion_of
 from .noisy_or import fit_noisy_or
 
 Float64 = NDArray[np.float64]
 
 #: Accuracy of each cell, from its plan, topic and condition; its counts are not looked at.
 Predictor = Callable[[Sequence[CalibrationCell]], Float64]
-#: Makes a predictor of cells.
-Fitter = Callable[[Sequence[CalibrationCell], SensorTraits], Predictor]
+#: Makes a predictor of cells, and of how much more they scatter than single answers would.
+Fitter = Callable[[Sequence[CalibrationCell], SensorTraits, float], Predictor]
 
 FOLDS = 5
 #: Budgets at which plans are chosen, as shares of what the most expensive plan costs.
@@ -85,7 +85,9 @@ def plan_flops(
     return found
 
 
-def table_with_back_off(cells: Sequence[CalibrationCell], traits: SensorTraits) -> Predictor:
+def table_with_back_off(
+    cells: Sequence[CalibrationCell], traits: SensorTraits, dispersion: float = 1.0
+) -> Predictor:
     """The plain table: counts of the very cell, leaning on coarser ones where they are few.
 
     From plan, topic and condition to plan, kind and condition, to plan and kind, to plans with as
@@ -124,9 +126,11 @@ def table_with_back_off(cells: Sequence[CalibrationCell], traits: SensorTraits) 
     return lambda wanted: np.array([share_of(cell) for cell in wanted])
 
 
-def noisy_or(cells: Sequence[CalibrationCell], traits: SensorTraits) -> Predictor:
+def noisy_or(
+    cells: Sequence[CalibrationCell], traits: SensorTraits, dispersion: float = 1.0
+) -> Predictor:
     """See `noisy_or.py`; without any sensor, as the table says."""
-    model = fit_noisy_or([cell for cell in cells if cell.plan.sensors], traits)
+    model = fit_noisy_or([cell for cell in cells if cell.plan.sensors], traits, dispersion)
     bare = table_with_back_off([cell for cell in cells if not cell.plan.sensors], traits)
 
     def predict(wanted: Sequence[CalibrationCell]) -> Float64:
@@ -136,9 +140,11 @@ def noisy_or(cells: Sequence[CalibrationCell], traits: SensorTraits) -> Predicto
     return predict
 
 
-def regression(cells: Sequence[CalibrationCell], traits: SensorTraits) -> Predictor:
+def regression(
+    cells: Sequence[CalibrationCell], traits: SensorTraits, dispersion: float = 1.0
+) -> Predictor:
     """The model of the runtime, see `runtime/utility.py`."""
-    model = fit_cells(cells, traits)
+    model = fit_cells(cells, traits, dispersion)
     assert model is not None  # there are cells
     return model.means
 
@@ -188,13 +194,14 @@ def compare(
     everything = _cells(counts, plans)
     for fold in range(folds):
         held_out = _cells([one for one in counts if fold_of[one.scene] == fold], plans)
-        others = _cells([one for one in counts if fold_of[one.scene] != fold], plans)
+        kept = [one for one in counts if fold_of[one.scene] != fold]
+        others, dispersion = _cells(kept, plans), dispersion_of(kept)
         if not held_out or not others:
             continue
         answers += sum(cell.questions for cell in held_out)
         truth = _Truth(held_out)
         for name, make in models.items():
-            predict = make(others, traits)
+            predict = make(others, traits, dispersion)
             loss[name] += _loss(held_out, predict(held_out))
             chosen[name] += truth.choose(predict, plans, flops)
         chosen[_KNOWING] += truth.choose(table_with_back_off(everything, traits), plans, flops)

@@ -207,16 +207,18 @@ def fit_cells(
     worth = {reference: np.ones(len(KINDS))}
     for variant in questions:
         if variant != reference:
-            worth[variant] = _worth_of(of(variant), design, fitted)
+            worth[variant] = _worth_of(of(variant), design, fitted, dispersion)
     bare = _bare_of(without, dispersion) if without else None
     return UtilityModel(design, fitted, reference, worth, bare)
 
 
-def _worth_of(cells: Sequence[CalibrationCell], design: Design, fitted: Fit) -> Float64:
+def _worth_of(
+    cells: Sequence[CalibrationCell], design: Design, fitted: Fit, dispersion: float
+) -> Float64:
     """What a variant is worth against the reference, by kind; see `UtilityModel.__init__`."""
     blind, gain = blind_and_gain(cells, design, fitted)
-    questions = np.array([cell.questions for cell in cells], np.float64)
-    hits = np.array([cell.right for cell in cells], np.float64)
+    questions = np.array([cell.questions for cell in cells]) / dispersion
+    hits = np.array([cell.right for cell in cells]) / dispersion
     kinds = np.array([KINDS.index(read_key(cell.topic).kind) for cell in cells])
 
     def best(mine: NDArray[np.bool_], expected: float, width: float) -> float:

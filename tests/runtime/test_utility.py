@@ -160,7 +160,7 @@ def test_few_counts_leave_more_unknown() -> None:
     scattered = fit_cells(drawn_cells(9), TRAITS, dispersion=4)
     assert scattered is not None
     wide = scattered.accuracy("status@front", "night", ages, 6, "int8")
-    assert wide.deviation == pytest.approx(2 * other.deviation)
+    assert wide.deviation > 1.3 * other.deviation
 
 
 @pytest.mark.parametrize("turned", [False, True])
