@@ -35,6 +35,7 @@ COMMANDS = (
     "models",
     "export",
     "bench",
+    "report",
 )
 
 _EXIT_INPUT = 2
