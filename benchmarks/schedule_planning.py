@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ..runtime.last_answers import AccuracyModel
 from ..runtime.model_config import Precision
 from ..runtime.parts import RuntimeParts
 from ..runtime.plan_costs import PlanCosts
 from ..runtime.plans import Budget
-from ..runtime.scheduler import PlanRequest, QuestionDemand, SensorState
-from ..runtime.scheduler import UtilityModel as AnyUtility
-from ..runtime.utility import UtilityModel
+from ..runtime.scheduler import PlanRequest, QuestionDemand, SensorState, UtilityModel
 
 
 class Planning:
@@ -23,7 +22,7 @@ class Planning:
         self,
         parts: RuntimeParts,
         depths: Sequence[int],
-        utility: AnyUtility | None,
+        utility: UtilityModel | None,
         *,
         tail_blocks: int | None = None,
     ) -> None:
@@ -79,7 +78,7 @@ class Planning:
             ages_ms: of the frames behind the answer, now.
             tail_blocks: depth that it was given at.
         """
-        if not isinstance(self.utility, UtilityModel):
+        if not isinstance(self.utility, AccuracyModel):
             return None
         found = self.utility.accuracy(kind, condition, ages_ms, tail_blocks, self.precision)
         return found.mean

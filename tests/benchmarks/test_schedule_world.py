@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,11 @@ from tailwire.runtime.encoders import EncoderSpec
 from tailwire.runtime.errors import ConfigError, DataError
 from tailwire.runtime.frames import SensorFrame
 from tailwire.runtime.metrics import StageClock
+from tailwire.runtime.model_config import Precision
 from tailwire.runtime.perception import Perception
 from tailwire.runtime.plans import Budget
 from tailwire.runtime.policies import make_policy
+from tailwire.runtime.utility import Estimate
 
 from ..fakes import SENSORS, FakeRuntime, connection_spec, fake_runtime
 from ..plan_requests import IndependentSensors
@@ -132,6 +134,20 @@ def test_scored_answers_are_those_of_a_runtime_that_is_stepped(
     assert world.encoded == len(sensors) * len(scored)
 
 
+class KnownSensors(IndependentSensors):
+    """Tells what last answers are worth too, as a fitted model does."""
+
+    def accuracy(
+        self,
+        key: str,
+        condition: str | None,
+        ages_ms: Mapping[str, float],
+        depth: int,
+        precision: Precision,
+    ) -> Estimate:
+        return Estimate(self.one(ages_ms, depth, precision, {key: 1.0}), 0.1)
+
+
 @pytest.mark.parametrize("policy", ["round_robin", "greedy", "optimal"])
 @pytest.mark.parametrize("share", [0.5, 0.7, 1.1])
 def test_policies_are_simulated_as_the_runtime_steps_them(
@@ -142,7 +158,7 @@ def test_policies_are_simulated_as_the_runtime_steps_them(
     share: float,
 ) -> None:
     runtime = fake.runtime
-    utility = IndependentSensors({"cam_front": 0.3, "cam_back": 0.2, "lidar_top": 0.5})
+    utility = KnownSensors({"cam_front": 0.3, "cam_back": 0.2, "lidar_top": 0.5})
     runtime.parts.utility, runtime.parts.fit_utility = utility, None
     runtime.set_policy(policy)
     planning = Planning(runtime.parts, runtime.depths, utility, tail_blocks=runtime.tail_blocks)
