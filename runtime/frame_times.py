@@ -125,7 +125,9 @@ class FrameTimes:
         """What the parts of the last frames take, over what they took; None if nothing tells."""
         now = then = 0.0
         for part, run in self._runs.items():
-            if self._frame - run.frame <= RESTED and part in before and part != without:
+            known_before = part in before and before[part].samples >= _USUAL_SAMPLES
+            # What few times said of a part may have been the wrong line along its sizes.
+            if self._frame - run.frame <= RESTED and known_before and part != without:
                 now += known[part].at(run.size).median_ms
                 then += before[part].at(run.size).median_ms
         return now / then if now > 0 and then > 0 else None
