@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .engine_assembly import EngineAssembly, Progress
+from .engine_assembly import EngineAssembly, FoldedChange, Progress, opened_checkpoint
 from .export import recipes
 from .runtime.config import (
     CONDITIONED_STARTER_PACK,
@@ -56,6 +56,7 @@ def load_language_model(
     *,
     threads: int,
     depths: tuple[int, ...] = (),
+    pack: Path | None = None,
     progress: Progress | None = None,
 ) -> LanguageModel:
     """Load a language model alone, building its engines if the cache lacks them.
@@ -65,10 +66,12 @@ def load_language_model(
         precision: of the block matrices.
         threads: of one engine run.
         depths: tail depths that must start a group, beside the default ones.
+        pack: folder of a pack whose change of the model is folded in, None for the model itself.
         progress: told what is being fetched or built.
     """
     config = RuntimeConfig(model=model, precision=precision, threads=threads)
-    return Assembly(config, progress or (lambda _: None)).language_model(depths)
+    change = None if pack is None else FoldedChange.of(load_pack(pack))
+    return Assembly(config, progress or (lambda _: None)).language_model(depths, change)
 
 
 def load_trained_encoders(
@@ -135,10 +138,12 @@ class Assembly(EngineAssembly):
             made_here = config.pack in (STARTER_PACK, CONDITIONED_STARTER_PACK)
             pack = None if made_here else load_pack(pack_folder(config.pack))
             depths: tuple[int, ...] = ()
+            change: FoldedChange | None = None
             if pack is not None:
                 # Adaptation goes through the tail that serves, so its first block starts a group.
                 depths = (pack.manifest.connection.tail_blocks, pack.manifest.tail_blocks)
-            model = self.language_model(depths)
+                change = FoldedChange.of(pack)
+            model = self.language_model(depths, change)
             if pack is None:
                 pack = self.starter_pack(model, _starter_connection(config.pack, model.config))
             check_base_model(pack.manifest, model.config, model.manifest.name)
@@ -158,7 +163,7 @@ class Assembly(EngineAssembly):
                 connection=self._connection(pack, model.config),
                 policy=FixedPolicy(),
                 encoder_flops=flops,
-                tail_weights=self._tail_reader(),
+                tail_weights=self._tail_reader(change),
                 pack_folder=pack.folder,
                 fit_utility=_utility_of(pack),
             )
@@ -173,15 +178,14 @@ class Assembly(EngineAssembly):
                 measure=config.measure,
             )
 
-    def _tail_reader(self) -> Callable[[int], TailWeights]:
+    def _tail_reader(self, change: FoldedChange | None) -> Callable[[int], TailWeights]:
         """Reads the last blocks of the checkpoint; nothing is opened before it is called."""
         path = self._model_path(self._config.model)
 
         def read(tail_blocks: int) -> TailWeights:
-            from .export.checkpoint import open_checkpoint
             from .export.tail_weights import tail_weights
 
-            return tail_weights(open_checkpoint(path), tail_blocks)
+            return tail_weights(opened_checkpoint(path, change), tail_blocks)
 
         return read
 

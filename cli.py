@@ -28,6 +28,7 @@ COMMANDS = (
     "calibrate",
     "train",
     "adapt",
+    "compose",
     "simulate",
     "questions",
     "bag",

@@ -214,6 +214,7 @@ def _parts(
 
     from ..assembly import load_language_model
     from ..benchmarks.calibration import CalibrationParts
+    from ..runtime.config import pack_folder
 
     pack = runtime.pack
     models: dict[Precision, LanguageModel] = {runtime.model.manifest.precision: runtime.model}
@@ -221,7 +222,12 @@ def _parts(
         if precision not in models:
             depths = (pack.connection.tail_blocks, pack.tail_blocks)
             model = load_language_model(
-                config.model, precision, threads=config.threads, depths=depths, progress=progress
+                config.model,
+                precision,
+                threads=config.threads,
+                depths=depths,
+                pack=pack_folder(config.pack),
+                progress=progress,
             )
             models[precision] = stack.enter_context(closing(model))
     return CalibrationParts(

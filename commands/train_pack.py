@@ -97,6 +97,8 @@ def run(args: Namespace) -> int:
             tail_blocks=spec.tail_blocks,
             questions=STANDING_QUESTIONS,
             calibration=_calibration(records["connections"]),
+            model_sha256=model.manifest.content_hash,
+            tokenizer_sha256=model.tokenizer_sha256,
             how_made=_how_made(notes, records),
         ),
     )

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..kernels.prefix_pack import prefix_pack
 from .compiled_kernels import compiled_arrays
+from .composition_specs import LoraPart
 from .engine import Engine
 from .errors import ConfigError, PackError
 from .head_state import HeadState
@@ -41,6 +42,8 @@ class ConnectionSpec(BaseModel):
         layers: of the small transformer.
         heads: of the small transformer.
         lora_rank: of the LoRA on the key and value projections of all tail blocks, 0 for none.
+        lora_parts: whose columns these are in a composed connection, and how much each counts;
+            empty where all count as they are.
         file: weights in the pack.
     """
 
@@ -54,6 +57,7 @@ class ConnectionSpec(BaseModel):
     layers: int = Field(default=4, gt=0)
     heads: int = Field(default=4, gt=0)
     lora_rank: int = Field(default=0, ge=0)
+    lora_parts: tuple[LoraPart, ...] = ()
     file: str = "connection.safetensors"
 
     @model_validator(mode="after")
@@ -61,6 +65,36 @@ class ConnectionSpec(BaseModel):
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
         return self
+
+    @model_validator(mode="after")
+    def _parts_fill_the_rank(self) -> ConnectionSpec:
+        ranks = sum(part.rank for part in self.lora_parts)
+        if self.lora_parts and ranks != self.lora_rank:
+            raise ValueError(
+                f"lora_parts have rank {ranks} together, lora_rank is {self.lora_rank}"
+            )
+        if len({part.name for part in self.lora_parts}) != len(self.lora_parts):
+            raise ValueError("lora_parts has a name twice")
+        return self
+
+    @property
+    def lora_weights(self) -> Float | None:
+        """How much each column of the LoRA counts, float32 `[lora_rank]`; None: all as they are."""
+        if not self.lora_parts:
+            return None
+        ranks = [part.rank for part in self.lora_parts]
+        return np.repeat(np.array([p.weight for p in self.lora_parts], np.float32), ranks)
+
+    def with_lora_rank(self, rank: int) -> ConnectionSpec:
+        """With a LoRA of another rank; columns beyond those of the parts count as they are."""
+        parts, left = self.lora_parts, rank - self.lora_rank
+        if parts and left > 0:
+            known = {part.name for part in parts}
+            name = next(n for i in range(len(parts) + 1) if (n := f"added{i or ''}") not in known)
+            parts = (*parts, LoraPart(name=name, rank=left, weight=1.0))
+        return ConnectionSpec.model_validate(
+            self.model_dump() | {"lora_rank": rank, "lora_parts": parts if left >= 0 else ()}
+        )
 
     @property
     def blocks_out(self) -> int:
@@ -229,8 +263,38 @@ class Connection:
         rank = self.spec.lora_rank if lora_rank is None else lora_rank
         shapes = {n: w.shape for n, w in self.weights.items() if not n.startswith("lora.")}
         check_weights(weights, shapes | self.lora_shapes(rank), "connection")
-        spec = self.spec.model_copy(update={"lora_rank": rank})
-        return Connection(spec, self._config, self._engine, weights)
+        return Connection(self.spec.with_lora_rank(rank), self._config, self._engine, weights)
+
+    def with_lora_weights(self, weights: Mapping[str, float]) -> Connection:
+        """The same connection where the changes of its parts count differently, from the next frame
+        that it serves on; no array is copied.
+
+        Args:
+            weights: by name of the part; parts that are left out count as before.
+
+        Raises:
+            ConfigError: a part is unknown or has no LoRA, or a weight is not finite.
+        """
+        names = [part.name for part in self.spec.lora_parts]
+        for name, weight in weights.items():
+            if name not in names:
+                raise ConfigError(
+                    f"there is no part '{name}' with a LoRA",
+                    field="lora_weights",
+                    remedy=f"name some of {', '.join(names)}" if names else "compose packs first",
+                )
+            if not np.isfinite(weight):
+                raise ConfigError(
+                    f"the weight of '{name}' is {weight}",
+                    field="lora_weights",
+                    remedy="give a number",
+                )
+        parts = tuple(
+            part.model_copy(update={"weight": float(weights.get(part.name, part.weight))})
+            for part in self.spec.lora_parts
+        )
+        spec = self.spec.model_copy(update={"lora_parts": parts})
+        return Connection(spec, self._config, self._engine, self.weights)
 
     def lora_shapes(self, rank: int) -> dict[str, tuple[int, ...]]:
         """Name and shape of the weights that a LoRA of this rank has."""
@@ -314,16 +378,22 @@ class Connection:
             self._loras[tail_blocks] = Lora(
                 self._config,
                 {
-                    last - deepest + at: (
-                        self.weights[f"lora.{at}.key.a"],
-                        self.weights[f"lora.{at}.key.b"],
-                        self.weights[f"lora.{at}.value.a"],
-                        self.weights[f"lora.{at}.value.b"],
-                    )
+                    last - deepest + at: (*self._factors(at, "key"), *self._factors(at, "value"))
                     for at in range(deepest - tail_blocks, deepest)
                 },
             )
         return self._loras[tail_blocks]
+
+    def _factors(self, at: int, side: str) -> tuple[Float, Float]:
+        """Of the LoRA in one block of the deepest tail, as the parts count."""
+        a, b = (self.weights[f"lora.{at}.{side}.{factor}"] for factor in ("a", "b"))
+        counted = self.spec.lora_weights
+        if counted is None or bool((counted == 1).all()):
+            return a, b
+        if not counted.all():
+            # Left out, so that the sum is that of the other parts, bit for bit.
+            a, b, counted = a[:, counted != 0], b[counted != 0], counted[counted != 0]
+        return a, b * counted[:, None]
 
     def _check_depth(self, tail_blocks: int) -> None:
         if not 0 < tail_blocks <= self.spec.tail_blocks:

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from .engine import Array, Engine, EngineLoader
 from .errors import ConfigError, EngineError
+from .files import sha256_of
 from .head_state import Float, HeadState, KeyValue, PackedHeadsCache
 from .kv_prefix import KvPrefix, join_rows
 from .lora import CutNorms, Lora, lora_inputs
@@ -94,6 +95,11 @@ class LanguageModel:
         )
         self._logits: Engine | None = None
         self._packed = PackedHeadsCache()
+
+    @property
+    def tokenizer_sha256(self) -> str:
+        """Of the tokenizer's file."""
+        return sha256_of(self._folder / self.manifest.tokenizer_file)
 
     def close(self) -> None:
         """Free all engines."""

@@ -6,11 +6,12 @@ anything runs.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import yaml
@@ -18,11 +19,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
+from .composition_specs import CompositionSpec, TextChangeSpec
 from .connections import ConnectionSpec, check_weights, weight_shapes
 from .encoder_specs import EncoderSpec, Finite
 from .errors import PackError, SensorError
 from .files import inside, sha256_of
 from .frames import SensorGeometry
+from .low_rank import LowRankChange, join, read_change
 from .model_config import LanguageModelConfig
 
 MANIFEST_NAME = "pack.yaml"
@@ -30,11 +33,17 @@ MANIFEST_NAME = "pack.yaml"
 #: Has a gate like a modality, see `connections.weight_shapes`.
 _SUMMARY = "summary"
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Row = tuple[Finite, Finite, Finite]
 
 
 class BaseModelSpec(BaseModel):
-    """The language model that a pack was made for."""
+    """The language model that a pack was made for.
+
+    Attributes:
+        sha256: of its checkpoint; packs from before hashes were noted have none.
+        tokenizer_sha256: of its tokenizer in the format of the `tokenizers` library.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,9 +52,18 @@ class BaseModelSpec(BaseModel):
     num_blocks: int = Field(gt=0)
     num_kv_heads: int = Field(gt=0)
     head_dim: int = Field(gt=0)
+    sha256: Sha256 | None = None
+    tokenizer_sha256: Sha256 | None = None
 
     @classmethod
-    def of(cls, name: str, config: LanguageModelConfig) -> BaseModelSpec:
+    def of(
+        cls,
+        name: str,
+        config: LanguageModelConfig,
+        *,
+        sha256: str | None = None,
+        tokenizer_sha256: str | None = None,
+    ) -> BaseModelSpec:
         """What a pack made for the model `name` says of it."""
         return cls(
             name=name,
@@ -53,6 +71,8 @@ class BaseModelSpec(BaseModel):
             num_blocks=config.num_blocks,
             num_kv_heads=config.num_kv_heads,
             head_dim=config.head_dim,
+            sha256=sha256,
+            tokenizer_sha256=tokenizer_sha256,
         )
 
 
@@ -149,7 +169,7 @@ class FileSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: Sha256
     registry: str | None = None
 
 
@@ -182,6 +202,8 @@ class PackManifest(BaseModel):
     files: dict[str, FileSpec]
     questions: tuple[StandingQuestionSpec, ...] = ()
     calibration: str | None = None
+    text: tuple[TextChangeSpec, ...] = ()
+    composition: CompositionSpec | None = None
 
     @model_validator(mode="after")
     def _is_whole(self) -> PackManifest:
@@ -196,10 +218,15 @@ class PackManifest(BaseModel):
         needed.add(self.connection.file)
         if self.calibration is not None:
             needed.add(self.calibration)
+        own = {self.connection.file, *(change.file for change in self.text)}
+        if self.composition is not None:
+            own |= self.composition.files
+        needed |= own
         if needed - self.files.keys():
             raise ValueError(f"files lacks {sorted(needed - self.files.keys())}")
-        if self.files[self.connection.file].registry is not None:
-            raise ValueError("files has the connection in the registry, it must lie in the pack")
+        elsewhere = [file for file in sorted(own) if self.files[file].registry is not None]
+        if elsewhere:
+            raise ValueError(f"files has {elsewhere} in the registry, they must lie in the pack")
         return self
 
     @model_validator(mode="after")
@@ -239,6 +266,29 @@ class Pack:
     def label(self) -> str:
         return f"{self.manifest.name} {self.manifest.version}"
 
+    def text_change(self) -> LowRankChange | None:
+        """What the pack changes in the language model for all text, None for nothing.
+
+        Raises:
+            PackError: a file is broken.
+        """
+        parts = [
+            (spec.weight, read_change(inside(self.folder, spec.file, error=PackError)))
+            for spec in self.manifest.text
+        ]
+        return join(parts) if parts else None
+
+    @property
+    def text_label(self) -> str:
+        """Tells the change apart from others, in a few letters; empty for none."""
+        if not self.manifest.text:
+            return ""
+        said = [
+            f"{self.manifest.files[spec.file].sha256} {float(spec.weight).hex()}"
+            for spec in self.manifest.text
+        ]
+        return hashlib.sha256("\n".join(said).encode()).hexdigest()[:16]
+
 
 def load_pack(folder: Path) -> Pack:
     """Read and check a pack.
@@ -258,7 +308,9 @@ def load_pack(folder: Path) -> Pack:
         manifest.connection, manifest.base_model, encoders, manifest.sensor_encoders
     )
     check_weights(weights, shapes, str(path))
-    return Pack(folder, manifest, weights)
+    pack = Pack(folder, manifest, weights)
+    pack.text_change()
+    return pack
 
 
 def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -312,7 +364,11 @@ def read_manifest(folder: Path) -> PackManifest:
     Raises:
         PackError: it is missing, no YAML, or a field is wrong.
     """
-    path = folder / MANIFEST_NAME
+    return read_manifest_file(folder / MANIFEST_NAME)
+
+
+def read_manifest_file(path: Path) -> PackManifest:
+    """As `read_manifest`, of a file of any name."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:

@@ -27,14 +27,15 @@ class Serving:
 
 
 def check_swap(old: Connection, new: Connection) -> None:
-    """Refuse a connection whose shape differs in more than the rank of its LoRA.
+    """Refuse a connection whose shape differs in more than its LoRA.
 
     Raises:
         ConfigError: it does.
     """
-    same_rank = new.spec.model_copy(update={"lora_rank": old.spec.lora_rank})
+    own = {"lora_rank": old.spec.lora_rank, "lora_parts": old.spec.lora_parts}
+    same_lora = new.spec.model_copy(update=own)
     names = [{name for name in one.weights if not name.startswith("lora.")} for one in (old, new)]
-    if same_rank != old.spec or names[0] != names[1]:
+    if same_lora != old.spec or names[0] != names[1]:
         raise ConfigError(
             "the connection is of another shape than the loaded one",
             field="connection",

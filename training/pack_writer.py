@@ -123,6 +123,8 @@ class PackContent:
         description: one sentence.
         model_name: of the language model in the registry.
         model_config: of the language model.
+        model_sha256: of its checkpoint.
+        tokenizer_sha256: of its tokenizer.
         backbone_sha256: of the camera's ImageNet weights in the registry.
         encoders: weights of `camera` and `lidar`, as their trainings wrote them.
         connection: its shape.
@@ -145,6 +147,8 @@ class PackContent:
     tail_blocks: int
     questions: Sequence[tuple[str, Sequence[str] | None]] = ()
     calibration: CalibrationTable | None = None
+    model_sha256: str | None = None
+    tokenizer_sha256: str | None = None
     how_made: str = field(default="", repr=False)
 
 
@@ -164,7 +168,12 @@ def write_pack(folder: Path, content: PackContent) -> PackManifest:
             "there is a pack already", field=str(folder), remedy="name another folder, or remove it"
         )
     specs, sensors = encoder_specs(), sensor_specs()
-    base = BaseModelSpec.of(content.model_name, content.model_config)
+    base = BaseModelSpec.of(
+        content.model_name,
+        content.model_config,
+        sha256=content.model_sha256,
+        tokenizer_sha256=content.tokenizer_sha256,
+    )
     shapes = weight_shapes(
         content.connection,
         base,

@@ -40,7 +40,11 @@ def adapted_manifest(
     content = save({name: np.ascontiguousarray(array) for name, array in weights.items()})
     file = FileSpec(sha256=hashlib.sha256(content).hexdigest())
     # What the old weights got right says nothing of the new ones.
-    kept = {name: one for name, one in pack.files.items() if name != pack.calibration}
+    # Parts cannot be given back from weights that have learned on.
+    used = {name for one in pack.encoders.values() for name in one.files}
+    used |= {one.file for one in pack.text}
+    dropped = set() if pack.composition is None else pack.composition.files - used
+    kept = {n: one for n, one in pack.files.items() if n not in dropped | {pack.calibration}}
     changes = {
         "version": f"{pack.version}+{suffix}",
         "trained": True,
@@ -48,6 +52,7 @@ def adapted_manifest(
         "tail_blocks": tail_blocks,
         "files": {**kept, spec.file: file},
         "calibration": None,
+        "composition": None,
     }
     return pack.model_copy(update=changes), content
 

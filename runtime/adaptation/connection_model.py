@@ -95,11 +95,16 @@ class ConnectionModel(nn.Module):
         """The branches beside the tail's key and value projections, None without any."""
         if not self.spec.lora_rank:
             return None
-        return {
+        branches = {
             (block, side): (self[f"lora.{block}.{side}.a"], self[f"lora.{block}.{side}.b"])
             for block in range(self.spec.tail_blocks)
             for side in ("key", "value")
         }
+        counted = self.spec.lora_weights
+        if counted is None:
+            return branches
+        scale = torch.from_numpy(counted)[:, None]
+        return {place: (a, b * scale.to(b.device)) for place, (a, b) in branches.items()}
 
     def forward(
         self, tokens: SensorTokens, states: Tensor, lengths: Tensor

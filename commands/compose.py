@@ -1,0 +1,221 @@
+"""`tailwire compose`: packs that know different sensors become one pack that knows all of them.
+
+Options and the report are here; the work is in `export/compose.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..runtime.errors import ConfigError
+from .arguments import comma_list
+from .command import Command
+from .printing import print_fact
+
+if TYPE_CHECKING:
+    from ..export.compose import Composition, CompositionRequest
+    from ..export.compose_parts import Part
+    from ..runtime.composition_specs import Method
+
+_METHODS = ("naive", "damc", "task-arithmetic", "ties", "dare", "tsv")
+
+
+def _add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "packs", metavar="PACK", nargs="+", help="folders of packs, or `driving`; two or more"
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="pack to make")
+    how = parser.add_argument_group("how their changes of the language model are merged")
+    how.add_argument(
+        "--method", metavar="|".join(_METHODS), help="of merging (damc, or that of a composed pack)"
+    )
+    how.add_argument(
+        "--weights",
+        metavar="auto|LIST",
+        help="how much each pack's change counts, e.g. 0.5,0.5; `auto` goes by how often each pack "
+        "is right by itself, as its calibration says (default: those of the method)",
+    )
+    how.add_argument(
+        "--density", metavar="SHARE", type=float, help="of values that ties and dare keep (0.2)"
+    )
+    how.add_argument(
+        "--rank", metavar="N", type=int, help="of the change that ties, dare and tsv make"
+    )
+    how.add_argument("--seed", metavar="N", type=int, default=0, help="of what dare draws (0)")
+    how.add_argument(
+        "--fold",
+        action="store_true",
+        help="fold LoRAs into the engines' weights: nothing is computed beside them, and weights "
+        "cannot change at run time",
+    )
+    what = parser.add_argument_group("what is made")
+    what.add_argument("--names", metavar="LIST", help="of the parts (those of the packs)")
+    what.add_argument(
+        "--remove",
+        metavar="LIST",
+        help="of one composed pack: leave these parts out; the last one left becomes the pack that "
+        "it was",
+    )
+    what.add_argument("--name", help="of the composed pack")
+    what.add_argument("--version", default="1", help="of the composed pack (1)")
+    what.add_argument("--json", action="store_true", help="print one JSON object, no text")
+
+
+def _run(args: Namespace) -> int:
+    from ..export.compose import (
+        check_target,
+        compose,
+        kept_weights,
+        restore_part,
+        write_composition,
+    )
+    from ..export.compose_parts import open_parts
+    from ..runtime.config import pack_folder
+
+    asked = None if args.method is None else _method(args.method)
+    check_target(args.out)
+    begun = time.monotonic()
+    folders = [pack_folder(pack) for pack in args.packs]
+    names = None if args.names is None else comma_list(args.names, "--names")
+    parts = open_parts(folders, names)
+    method = asked or _recorded_method(parts)
+    if args.remove is not None:
+        parts = _without(parts, comma_list(args.remove, "--remove"), len(folders))
+        if len(parts) == 1:
+            restore_part(args.out, parts[0])
+            _report_restored(args, parts[0], time.monotonic() - begun)
+            return 0
+    weights = _weights(args.weights, parts)
+    if args.remove is not None and weights is None:
+        weights = kept_weights(parts, method)
+    composition = compose(parts, _request(args, method, weights))
+    write_composition(args.out, composition)
+    _report(args, composition, method, time.monotonic() - begun)
+    return 0
+
+
+def _method(text: str) -> Method:
+    from ..export.merging import METHODS
+
+    known: dict[str, Method] = {name: name for name in METHODS}
+    if text not in known:
+        raise ConfigError(
+            f"there is no method '{text}'", field="--method", remedy=f"use {', '.join(METHODS)}"
+        )
+    return known[text]
+
+
+def _recorded_method(parts: list[Part]) -> Method:
+    """That of the composed pack whose parts these are."""
+    first = parts[0].method
+    if first is None or any(part.method != first for part in parts):
+        return "damc"
+    return first
+
+
+def _request(
+    args: Namespace, method: Method, weights: dict[str, float] | None
+) -> CompositionRequest:
+    from ..export.compose import CompositionRequest
+    from ..export.merging import DENSITY, MergeOptions
+
+    density = DENSITY if args.density is None else args.density
+    return CompositionRequest(
+        method=method,
+        weights=weights,
+        options=MergeOptions(density, args.rank, args.seed),
+        fold=args.fold,
+        name=args.name,
+        version=args.version,
+    )
+
+
+def _weights(text: str | None, parts: list[Part]) -> dict[str, float] | None:
+    if text is None:
+        return None
+    if text.strip() == "auto":
+        from ..export.compose_weights import weights_by_calibration
+
+        return weights_by_calibration(parts)
+    values: list[float] = []
+    for word in comma_list(text, "--weights"):
+        try:
+            values.append(float(word))
+        except ValueError:
+            raise ConfigError(
+                f"'{word}' is no number", field="--weights", remedy="e.g. --weights 0.5,0.5"
+            ) from None
+    if len(values) != len(parts):
+        raise ConfigError(
+            f"{len(values)} weights for {len(parts)} packs "
+            f"({', '.join(part.name for part in parts)})",
+            field="--weights",
+            remedy="give one weight a pack, in the order of the packs",
+        )
+    return {part.name: value for part, value in zip(parts, values, strict=True)}
+
+
+def _without(parts: list[Part], names: tuple[str, ...], packs: int) -> list[Part]:
+    if packs != 1:
+        raise ConfigError(
+            f"parts are removed from one pack, not from {packs}",
+            field="--remove",
+            remedy="name one composed pack",
+        )
+    known = [part.name for part in parts]
+    for name in names:
+        if name not in known or known == [name]:
+            raise ConfigError(
+                f"the pack has no part '{name}' to remove",
+                field="--remove",
+                remedy=f"its parts are {', '.join(known)}",
+            )
+    kept = [part for part in parts if part.name not in names]
+    if not kept:
+        raise ConfigError("nothing would be left", field="--remove", remedy="keep one part")
+    return kept
+
+
+def _report(args: Namespace, composition: Composition, method: Method, seconds: float) -> None:
+    manifest, weights = composition.manifest, composition.weights
+    size = sum(file.stat().st_size for file in args.out.iterdir())
+    if args.json:
+        result: dict[str, Any] = {
+            "pack": str(args.out),
+            "method": method,
+            "weights": weights,
+            "folded": args.fold,
+            "sensors": list(manifest.sensor_encoders),
+            "licences": list(composition.licences),
+            "notes": list(composition.notes),
+            "bytes": size,
+            "seconds": round(seconds, 3),
+        }
+        print(json.dumps(result, separators=(",", ":")))
+        return
+    for note in composition.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print_fact("pack", f"{args.out} ({size / 1e6:.1f} MB), made in {seconds:.1f} s")
+    said = ", ".join(f"{name} {weight:.4g}" for name, weight in weights.items())
+    print_fact("parts", f"{said} ({method})")
+    print_fact("sensors", ", ".join(manifest.sensor_encoders))
+    for licence in composition.licences:
+        print_fact("licence", licence)
+
+
+def _report_restored(args: Namespace, part: Part, seconds: float) -> None:
+    if args.json:
+        result = {"pack": str(args.out), "restored": part.label, "seconds": round(seconds, 3)}
+        print(json.dumps(result, separators=(",", ":")))
+        return
+    print_fact("pack", f"{args.out} is {part.label} again, made in {seconds:.1f} s")
+
+
+COMMAND = Command(
+    "compose", "make one pack of packs that know different sensors", _add_arguments, _run
+)
