@@ -122,6 +122,7 @@ class Calibration:
         plans: Sequence[MeasuredPlan],
         *,
         plans_per_keyframe: int,
+        always: Sequence[int] = (),
         done: Iterable[KeyframeCounts] = (),
         seed: int = 7,
         head_bytes: int = HEAD_BYTES,
@@ -135,6 +136,7 @@ class Calibration:
             exam: what is asked.
             plans: their depths and precisions are named, and the precisions are in `parts`.
             plans_per_keyframe: how many of them answer at a keyframe, in turns.
+            always: numbers of plans that answer at every keyframe, besides.
             done: keyframes of an earlier run with the same plans; they are not asked again.
             seed: of the turns.
             head_bytes: for heads of questions that come again.
@@ -168,7 +170,8 @@ class Calibration:
         turns = in_turns(len(self._plans), seed)
         # Fixed for every keyframe beforehand, so that a run that goes on asks what it would have.
         self._turns = {
-            token: list(dict.fromkeys(next(turns) for _ in range(count))) for token in self._asked
+            token: list(dict.fromkeys([*always, *(next(turns) for _ in range(count))]))
+            for token in self._asked
         }
         self._on_keyframe, self._on_progress = on_keyframe, on_progress
         self.counts: dict[str, KeyframeCounts] = {one.sample_token: one for one in done}

@@ -2,6 +2,9 @@
 
 Every sensor alone, all of a modality, all but one, all, and random ones in between; each at several
 ages and depths. Nothing is measured here.
+
+Most plans take turns, as there are too many for each to answer every question. The few that others
+are judged against answer at every keyframe: plans are then compared by the same questions.
 """
 
 from __future__ import annotations
@@ -86,6 +89,35 @@ def plans_to_measure(
         for sensors in ((), *main, *singles)
     ]
     return list(dict.fromkeys([*newest, *aged, *shallower, *coarser]))
+
+
+def plans_to_compare_with(
+    plans: Sequence[MeasuredPlan],
+    modalities: Mapping[str, str],
+    named: Sequence[Sequence[str]] = (),
+) -> list[int]:
+    """Numbers of the plans that answer at every keyframe: the newest frames, at the deepest tail.
+
+    Args:
+        plans: made by `plans_to_measure`.
+        modalities: by sensor.
+        named: sets of sensors; without any, all sensors of each modality but `objects`, and all of
+            them together.
+    """
+    wanted = [frozenset(sensors) for sensors in named]
+    if not wanted:
+        ordinary = {name for name, modality in modalities.items() if modality != "objects"}
+        kinds = {modalities[name] for name in ordinary}
+        wanted = [frozenset(n for n in ordinary if modalities[n] == one) for one in kinds]
+        wanted.append(frozenset(ordinary))
+    deepest = max((plan.tail_blocks or 0 for plan in plans), default=0)
+    return [
+        number
+        for number, plan in enumerate(plans)
+        if frozenset(plan.sensors) in wanted
+        and plan.tail_blocks == deepest
+        and not any(plan.ages_ms)
+    ]
 
 
 def in_turns(count: int, seed: int = 7) -> Iterator[int]:

@@ -191,7 +191,11 @@ def compare(
     loss = dict.fromkeys(models, 0.0)
     chosen: dict[str, list[tuple[float, float]]] = {name: [] for name in (*models, _KNOWING)}
     answers = 0
-    everything = _cells(counts, plans)
+    knowing = table_with_back_off(_cells(counts, plans), traits)
+
+    def given(sensor: str) -> bool:
+        return traits.modalities.get(sensor) == "objects"
+
     for fold in range(folds):
         held_out = _cells([one for one in counts if fold_of[one.scene] == fold], plans)
         kept = [one for one in counts if fold_of[one.scene] != fold]
@@ -203,8 +207,8 @@ def compare(
         for name, make in models.items():
             predict = make(others, traits, dispersion)
             loss[name] += _loss(held_out, predict(held_out))
-            chosen[name] += truth.choose(predict, plans, flops)
-        chosen[_KNOWING] += truth.choose(table_with_back_off(everything, traits), plans, flops)
+            chosen[name] += truth.choose(predict, plans, flops, given)
+        chosen[_KNOWING] += truth.choose(knowing, plans, flops, given)
     found = [Comparison(name, loss[name] / max(answers, 1), _mean(chosen[name])) for name in models]
     return [*found, Comparison(_KNOWING, None, _mean(chosen[_KNOWING]))]
 
@@ -223,7 +227,11 @@ class _Truth:
             entry[1] += cell.right
 
     def choose(
-        self, predict: Predictor, plans: Sequence[MeasuredPlan], flops: Sequence[float]
+        self,
+        predict: Predictor,
+        plans: Sequence[MeasuredPlan],
+        flops: Sequence[float],
+        given: Callable[[str], bool],
     ) -> list[tuple[float, float]]:
         """Right answers and answers of the best plan by a prediction, at each budget.
 
@@ -232,6 +240,8 @@ class _Truth:
         found: list[tuple[float, float]] = []
         most = max(flops)
         cost = np.asarray(flops) / most
+        # Given objects know nearly everything and cost nothing: there would be no choice.
+        real = np.array([not any(given(one) for one in plan.sensors) for plan in plans])
         for condition, topics in self._asked.items():
             for key, weight in topics.items():
                 counts = [self._right.get((plan, key, condition), (0, 0)) for plan in plans]
@@ -239,7 +249,7 @@ class _Truth:
                 cells = [CalibrationCell(plan, key, condition, 1, 0) for plan in plans]
                 worth = predict(cells)
                 for budget in BUDGETS:
-                    allowed = (cost <= budget) & (asked > 0)
+                    allowed = (cost <= budget) & (asked > 0) & real
                     if allowed.any():
                         best = int(np.argmax(np.where(allowed, worth, -1)))
                         share = float(right[best] / asked[best])

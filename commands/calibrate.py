@@ -45,7 +45,8 @@ def _add_arguments(parser: ArgumentParser) -> None:
     plans.add_argument(
         "--sensor-sets",
         metavar="LISTS",
-        help="sets beside those that are always measured, e.g. 'cam_front,lidar_top;cam_*'",
+        help="sets that answer at every keyframe, e.g. 'cam_*,lidar_top;lidar_top' (all sensors of "
+        "each modality, and all together); other plans take turns",
     )
     plans.add_argument(
         "--random-sets",
@@ -68,7 +69,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         type=int,
         default=_PLANS,
-        help=f"that answer at each keyframe, in turns ({_PLANS})",
+        help=f"that answer at each keyframe, in turns, besides those ({_PLANS})",
     )
     plans.add_argument("--seed", metavar="N", type=int, default=7, help="of what is drawn (7)")
     where = parser.add_argument_group("where it goes")
@@ -142,7 +143,7 @@ def _calibrate(
 
     folder = pack_folder(config.pack)
     parts = _parts(args, config, runtime, stack, progress)
-    plans = _plans(args, parts, ages_ms, exam)
+    plans, always = _plans(args, parts, ages_ms, exam)
     done, keep = (), None
     if args.work is not None:
         header = WorkHeader(
@@ -159,6 +160,7 @@ def _calibrate(
         exam,
         plans,
         plans_per_keyframe=args.plans,
+        always=always,
         done=done,
         seed=args.seed,
         on_keyframe=keep,
@@ -237,8 +239,9 @@ def _parts(
 
 def _plans(
     args: Namespace, parts: CalibrationParts, ages_ms: tuple[int, ...], exam: Exam
-) -> list[MeasuredPlan]:
-    from ..benchmarks.calibration_plans import plans_to_measure
+) -> tuple[list[MeasuredPlan], list[int]]:
+    """All plans, and the numbers of those that answer at every keyframe."""
+    from ..benchmarks.calibration_plans import plans_to_compare_with, plans_to_measure
     from ..benchmarks.sensor_sets import parse_sensor_sets
     from ..simulation.annotated_objects import OBJECTS
 
@@ -263,7 +266,7 @@ def _plans(
     depths = [depth for depth in own if depth <= deepest]
     if args.depths is not None:
         depths = [_depth(text, deepest) for text in comma_list(args.depths, "--depths")]
-    return plans_to_measure(
+    plans = plans_to_measure(
         there,
         named=tuple(sets.values()),
         depths=depths,
@@ -272,6 +275,7 @@ def _plans(
         random_sets=args.random_sets,
         seed=args.seed,
     )
+    return plans, plans_to_compare_with(plans, there, tuple(sets.values()))
 
 
 def _precisions(args: Namespace, config: RuntimeConfig) -> list[Precision]:
@@ -298,7 +302,8 @@ def _identity(exam: Exam, args: Namespace) -> str:
     import hashlib
 
     asked = sorted((item.sample_token, item.question, item.answer) for item in exam.items)
-    return hashlib.sha256(repr((asked, args.plans, args.seed)).encode()).hexdigest()
+    options = (args.plans, args.sensor_sets, args.seed)
+    return hashlib.sha256(repr((asked, options)).encode()).hexdigest()
 
 
 def _progress_text(done: CalibrationProgress) -> str:
