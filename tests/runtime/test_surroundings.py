@@ -44,16 +44,27 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def test_decoded_frames_are_all_looked_at_and_compressed_ones_in_turn(looked: list[str]) -> None:
+def test_pictures_are_looked_at_in_turn_and_clouds_always(looked: list[str]) -> None:
     surroundings = Surroundings()
+    cloud = np.random.default_rng(0).normal(0, 20, (500, 5)).astype(np.float32)
     for number in range(4):
         held = {
             f"jpeg_{n}": frame(f"jpeg_{n}", 100 * number, jpeg(10 * number + n)) for n in range(3)
         }
-        held["raw"] = frame("raw", 100 * number, picture(number))
+        for n in range(4):
+            held[f"raw_{n}"] = frame(f"raw_{n}", 100 * number, picture(10 * number + n))
+        held["lidar"] = SensorFrame("lidar", "lidar", 100 * number * MS, "lidar", cloud + number)
         surroundings.look(held)
-    assert [one for one in looked if one != "raw"] == ["jpeg_0", "jpeg_1", "jpeg_2", "jpeg_0"]
-    assert looked.count("raw") == 4
+    assert [one for one in looked if one.startswith("jpeg")] == [
+        "jpeg_0",
+        "jpeg_1",
+        "jpeg_2",
+        "jpeg_0",
+    ]
+    raw = [one for one in looked if one.startswith("raw")]
+    assert len(raw) == 12
+    assert {raw.count(f"raw_{n}") for n in range(4)} == {3}
+    assert looked.count("lidar") == 4
 
 
 def test_a_frame_is_looked_at_once(looked: list[str]) -> None:
