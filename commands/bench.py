@@ -17,6 +17,7 @@ from .bench_latency import add_latency, print_latency, run_latency
 from .bench_llm import add_llm, print_llm, run_llm
 from .bench_memory import add_memory, print_memory, run_memory
 from .bench_recognition import add_recognition, print_recognition, run_recognition
+from .bench_ros import add_ros, print_ros, run_ros
 from .bench_scale import add_scale, print_scale, run_scale
 from .bench_schedule import add_schedule, print_schedule, run_schedule
 from .command import Command
@@ -52,6 +53,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     add_adaptation(benches)
     add_latency(benches)
     add_schedule(benches)
+    add_ros(benches)
 
 
 def _common(parser: ArgumentParser, *, rounds: int) -> None:
@@ -241,6 +243,7 @@ _BENCHES: Mapping[
     "adaptation": (run_adaptation, print_adaptation),
     "adaptation-latency": (run_latency, print_latency),
     "schedule": (run_schedule, print_schedule),
+    "ros": (run_ros, print_ros),
 }
 
 COMMAND = Command("bench", "measure this machine", _add_arguments, _run)

@@ -23,7 +23,7 @@ setup(
             f"share/{PACKAGE}/launch",
             files("launch/*.launch.py"),
         ),
-        (f"share/{PACKAGE}/config", files("config/*.yaml")),
+        (f"share/{PACKAGE}/config", files("config/*.yaml") + files("config/*.xml")),
     ],
     install_requires=["setuptools"],
     zip_safe=True,

@@ -137,10 +137,8 @@ def test_messages_go_through_both_libraries(name: str, ros: None) -> None:
     assert back == message
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [f for f in FILES if f.suffix == ".msg"], ids=lambda f: f.name)
 def test_type_hashes_are_those_of_bags(path: Path, ros: None) -> None:
-    if path.suffix != ".msg":
-        pytest.skip("hashes of services and actions stand in no bag")
     prefixes = [*filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(":")), sys.prefix]
     shares = (Path(prefix) / "share" / "tailwire_msgs" / "msg" for prefix in prefixes)
     share = next(folder for folder in shares if folder.is_dir())

@@ -30,6 +30,8 @@ from tailwire_ros.conversion import stamp_ns
 from .nodes import QUESTIONS, Spin
 from .robot import Robot, points, wait_for
 
+ROS_NODES = Path(__file__).resolve().parents[2] / "ros_nodes"
+PROFILE = ROS_NODES / "tailwire_ros" / "config" / "fastdds.xml"
 Begin = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -58,7 +60,7 @@ def begin(environment: Setup, tmp_path: Path) -> Iterator[Begin]:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     text=True,
-                    env=dict(os.environ),
+                    env={**os.environ, "FASTRTPS_DEFAULT_PROFILES_FILE": str(PROFILE)},
                 )
             )
         return started[-1]

@@ -121,7 +121,7 @@ def test_a_sensor_that_falls_silent_and_returns(spin: Spin, environment: Setup) 
 
     until(both, lambda: (one := newest()) and one.sensors == ["cam_front", "lidar_top"])
     assert any("cam_back: it has sent no frame yet" in reason for reason in newest().dropped)  # pyright: ignore[reportOptionalMemberAccess]
-    wait_for(lambda: robot.status("sensor cam_front").level == b"\0")
+    until(both, lambda: (s := robot.status("sensor cam_front")) and s.level == b"\0")
     until(only_lidar, lambda: newest().sensors == ["lidar_top"])  # pyright: ignore[reportOptionalMemberAccess]
     assert any("cam_front: its frame is" in reason for reason in newest().dropped)  # pyright: ignore[reportOptionalMemberAccess]
     until(only_lidar, lambda: robot.status("sensor cam_front").level == b"\1")

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument
-from launch.substitutions import LaunchConfiguration
+from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+
+_PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -33,7 +35,14 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "use_sim_time", default_value="false", description="follow /clock"
             ),
+            DeclareLaunchArgument(
+                "clock", default_value="/clock", description="topic of a simulated clock"
+            ),
             DeclareLaunchArgument("log_level", default_value="info", description="of the node"),
+            # Unless the user has one: the default of Fast DDS loses pieces of point clouds.
+            SetEnvironmentVariable(
+                _PROFILE, EnvironmentVariable(_PROFILE, default_value=str(config / "fastdds.xml"))
+            ),
             Node(
                 package="tailwire_ros",
                 executable="runtime_node",
@@ -41,7 +50,11 @@ def generate_launch_description() -> LaunchDescription:
                 namespace=LaunchConfiguration("namespace"),
                 parameters=[LaunchConfiguration("params_file"), {"use_sim_time": use_sim_time}],
                 # Robots side by side have transforms of their own.
-                remappings=[("/tf", "tf"), ("/tf_static", "tf_static")],
+                remappings=[
+                    ("/tf", "tf"),
+                    ("/tf_static", "tf_static"),
+                    ("/clock", LaunchConfiguration("clock")),
+                ],
                 ros_arguments=["--log-level", LaunchConfiguration("log_level")],
                 output="screen",
             ),

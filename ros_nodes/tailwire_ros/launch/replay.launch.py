@@ -47,7 +47,8 @@ def generate_launch_description() -> LaunchDescription:
                 for name, _, kind, _ in _OF_THE_DRIVE
             ),
         ],
-        remappings=[("/tf", "tf"), ("/tf_static", "tf_static")],
+        # Two replays side by side have times of their own.
+        remappings=[("/tf", "tf"), ("/tf_static", "tf_static"), ("/clock", "clock")],
         output="screen",
     )
     runtime = IncludeLaunchDescription(
@@ -56,6 +57,7 @@ def generate_launch_description() -> LaunchDescription:
             "params_file": LaunchConfiguration("params_file"),
             "namespace": LaunchConfiguration("namespace"),
             "use_sim_time": "true",
+            "clock": "clock",
         }.items(),
     )
     return LaunchDescription(
@@ -71,8 +73,9 @@ def generate_launch_description() -> LaunchDescription:
                 description="parameters of the runtime node",
             ),
             DeclareLaunchArgument("namespace", default_value="", description="of the robot"),
-            drive,
+            # The runtime's description sets the environment, for the drive too.
             runtime,
+            drive,
             RegisterEventHandler(
                 OnProcessExit(target_action=drive, on_exit=[EmitEvent(event=Shutdown())])
             ),

@@ -55,6 +55,39 @@ def messages(node: str, statuses: Iterable[Status]) -> list[Any]:
     ]
 
 
+def unloaded_status(broken: str) -> Status:
+    """Of a node that has loaded nothing, perhaps because its engines broke."""
+    return Status("answers", WARN, broken or "nothing is loaded", {})
+
+
+def active_statuses(
+    core: Core,
+    loop: AnsweringLoop | None,
+    inputs: Sequence[SensorInput],
+    *,
+    now_ns: int,
+    silence_s: float,
+) -> list[Status]:
+    """Sensors that are switched on, and answers; nothing of a node that is not active.
+
+    Args:
+        core: what answers.
+        loop: of an active node.
+        inputs: its sensors.
+        now_ns: by the clock that stamps messages.
+        silence_s: no answer for longer is an error.
+    """
+    if loop is None:
+        return []
+    limit_ms = core.runtime.max_age_ms
+    found = [
+        sensor_status(one, now_ns=now_ns, max_age_ms=limit_ms)
+        for one in inputs
+        if one.where.sensor in core.runtime.sensors
+    ]
+    return [*found, answers_status(loop, core, silence_s)]
+
+
 def sensor_status(one: SensorInput, *, now_ns: int, max_age_ms: float) -> Status:
     """Rate, age and losses of a sensor; a silent or old one is a warning.
 

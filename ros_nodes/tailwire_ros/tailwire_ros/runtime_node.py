@@ -30,7 +30,6 @@ from . import diagnostics
 from .adapting import AdaptServer
 from .answering import AnsweringLoop, Round
 from .asking import AskServer
-from .conversion import DEFAULT_KIND, DEFAULT_TOPIC
 from .core import Core
 from .outputs import Outputs
 from .parameters import Parameters
@@ -38,13 +37,12 @@ from .sensor_topics import SensorTopics
 from .services import Services
 from .settings import (
     QUESTION_SETTINGS,
-    SENSOR_SETTINGS,
     SETTINGS,
     SensorTopic,
-    Setting,
     budget_from,
     question_of,
     runtime_config,
+    sensor_settings,
     texts,
 )
 from .spinning import run
@@ -53,6 +51,8 @@ from .spinning import run
 _PACK_QUESTIONS = "pack"
 _RESTARTS = 3
 _FEEDBACK_DEPTH = 100
+#: Between two lines of log of the same kind.
+_QUIET_S = 5.0
 
 
 class RuntimeNode(LifecycleNode):
@@ -183,24 +183,13 @@ class RuntimeNode(LifecycleNode):
         log.info(f"ready: {core.num_standing} standing questions, sensors {runtime.sensors}")
 
     def _declare_sensors(self, runtime: Runtime) -> None:
+        given = getattr(self, "_parameter_overrides", {})
         for sensor, encoder in runtime.pack.sensor_encoders.items():
             prefix = f"sensor.{sensor}."
-            given = getattr(self, "_parameter_overrides", {}).get(f"{prefix}kind")
-            kind = DEFAULT_KIND[runtime.pack.encoders[encoder].modality]
-            kind = given.value if given is not None else kind
-            camera = runtime.pack.encoders[encoder].modality == "camera"
-            defaults: Mapping[str, str] = {
-                "topic": DEFAULT_TOPIC.get(str(kind), "{}").format(sensor),
-                "kind": str(kind),
-                "camera_info": f"{sensor}/camera_info" if camera else "",
-            }
-            self.parameters.declare(
-                {
-                    short: Setting(defaults[short], one.about, choices=one.choices)
-                    for short, one in SENSOR_SETTINGS.items()
-                },
-                prefix,
-            )
+            kind = given.get(f"{prefix}kind")
+            modality = runtime.pack.encoders[encoder].modality
+            settings = sensor_settings(sensor, modality, None if kind is None else kind.value)
+            self.parameters.declare(settings, prefix)
 
     def _activate(self) -> None:
         core = self._required()
@@ -301,7 +290,7 @@ class RuntimeNode(LifecycleNode):
             self._outputs.answers(core, done, sensors.newest_arrival_s, frame_id)
 
     def _problem(self, reason: str) -> None:
-        self.get_logger().warning(f"not answered: {reason}")
+        self.get_logger().warning(f"not answered: {reason}", throttle_duration_sec=_QUIET_S)
         if self._core is not None:
             self._outputs.problem(self._core, reason)
 
@@ -331,7 +320,9 @@ class RuntimeNode(LifecycleNode):
         core, sensors = self._core, self._sensors
         if core is None or sensors is None:
             return
-        self.get_logger().warning("time has jumped back, all frames are dropped")
+        self.get_logger().warning(
+            "time has jumped back, all frames are dropped", throttle_duration_sec=_QUIET_S
+        )
         sensors.forget()
         core.forget_frames()
 
@@ -363,20 +354,20 @@ class RuntimeNode(LifecycleNode):
             loop.trigger, loop.max_rate_hz = values["trigger"], values["max_rate_hz"]
 
     def _statuses(self) -> list[diagnostics.Status]:
-        core, loop, sensors = self._core, self._loop, self._sensors
+        core, sensors = self._core, self._sensors
         if core is None:
-            reason = self._broken or "nothing is loaded"
-            return [diagnostics.Status("answers", diagnostics.WARN, reason, {})]
-        found = [diagnostics.loaded_status(core), self._machine.status()]
-        if loop is not None and sensors is not None:
-            now_ns, limit = self.now_ns(), core.runtime.max_age_ms
-            found += [
-                diagnostics.sensor_status(one, now_ns=now_ns, max_age_ms=limit)
-                for one in sensors.inputs
-                if one.where.sensor in core.runtime.sensors
-            ]
-            found.append(diagnostics.answers_status(loop, core, self.parameters["silence_s"]))
-        return found
+            return [diagnostics.unloaded_status(self._broken)]
+        return [
+            diagnostics.loaded_status(core),
+            self._machine.status(),
+            *diagnostics.active_statuses(
+                core,
+                self._loop,
+                [] if sensors is None else sensors.inputs,
+                now_ns=self.now_ns(),
+                silence_s=self.parameters["silence_s"],
+            ),
+        ]
 
     def _required(self) -> Core:
         if self._core is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from .settings import SensorTopic
 JUMP_BACK_NS = 1_000_000_000
 _RATE_WINDOW_S = 5.0
 _MOST_ARRIVALS = 1000
+_LONGEST_WAIT_S = 10.0
 
 
 @dataclass
@@ -94,9 +95,14 @@ class SensorInput:
         self._now_ns, self._future_ns = now_ns, future_ns
         self._on_frame, self._on_jump = on_frame, on_jump
 
-    def take(self, message: Any) -> None:
-        """A message came; called from one thread at a time."""
-        counts, arrived_s = self.counts, time.monotonic()
+    def take(self, message: Any, info: Mapping[str, Any]) -> None:
+        """A message came; called from one thread at a time.
+
+        Args:
+            message: of rclpy.
+            info: of rclpy; tells when the middleware had the message.
+        """
+        counts, arrived_s = self.counts, _arrival_s(info)
         counts.received += 1
         counts.arrivals.append(arrived_s)
         stamp = stamp_ns(message.header.stamp)
@@ -137,3 +143,10 @@ class SensorInput:
     def forget(self) -> None:
         """Time has jumped: the newest stamp is none any more."""
         self.counts.newest_ns = None
+
+
+def _arrival_s(info: Mapping[str, Any]) -> float:
+    """`time.monotonic()` when the middleware had a message; now, where it does not tell."""
+    waited_s = (time.time_ns() - int(info.get("received_timestamp") or 0)) * 1e-9
+    # The system's clock may have been set meanwhile.
+    return time.monotonic() - (waited_s if 0 <= waited_s < _LONGEST_WAIT_S else 0.0)

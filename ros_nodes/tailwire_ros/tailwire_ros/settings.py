@@ -18,7 +18,7 @@ from tailwire.runtime.plans import Budget
 from tailwire.runtime.policies import POLICY_NAMES
 from tailwire.runtime.questions import Question
 
-from .conversion import KINDS, budget_of
+from .conversion import DEFAULT_KIND, DEFAULT_TOPIC, KINDS, budget_of
 
 Value = bool | int | float | str | list[str]
 
@@ -73,7 +73,9 @@ SETTINGS: Mapping[str, Setting] = {
     "max_rate_hz": Setting(
         0.0, "most answers a second to each standing question; 0 no limit", 0, 1000, live=True
     ),
-    "questions": Setting([""], "names of standing questions, see question.<name>.text"),
+    "questions": Setting(
+        ["pack"], "names of standing questions, see question.<name>.text; pack: those it suggests"
+    ),
     "diagnostics_period_s": Setting(1.0, "seconds between diagnostics", 0.05, 60),
     "silence_s": Setting(
         5.0, "no answer for longer is an error in the diagnostics, s", 0.1, 3600, live=True
@@ -109,6 +111,26 @@ class SensorTopic:
     topic: str
     kind: str
     camera_info: str
+
+
+def sensor_settings(sensor: str, modality: str, kind: object) -> Mapping[str, Setting]:
+    """The parameters of a sensor, with the topics of Tailwire's bags as defaults.
+
+    Args:
+        sensor: its name in the pack.
+        modality: of its encoder.
+        kind: of its messages as far as it is given, for it decides the default topic.
+    """
+    kind = DEFAULT_KIND[modality] if kind is None else str(kind)
+    defaults = {
+        "topic": DEFAULT_TOPIC.get(kind, "{}").format(sensor),
+        "kind": kind,
+        "camera_info": f"{sensor}/camera_info" if modality == "camera" else "",
+    }
+    return {
+        short: Setting(defaults[short], one.about, choices=one.choices)
+        for short, one in SENSOR_SETTINGS.items()
+    }
 
 
 def problem(name: str, setting: Setting, value: Any) -> str:

@@ -1,0 +1,81 @@
+"""`tailwire bench ros`: what the ROS 2 node costs around the core."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+
+def add_ros(benches: _SubParsersAction[ArgumentParser]) -> None:
+    """Declare the sub-command."""
+    parser = benches.add_parser(
+        "ros", help="overhead of the ROS 2 node beside the core, in a replay over DDS"
+    )
+    parser.add_argument(
+        "--drive", metavar="DIR", type=Path, help="dataroot or bag (the shipped clip)"
+    )
+    parser.add_argument("--scene", metavar="NAME", default="", help="of the drive (the first)")
+    parser.add_argument("--model", default=None, help="registry name, GGUF file or folder")
+    parser.add_argument("--precision", default="int8", choices=("fp32", "int8", "int4"))
+    parser.add_argument("--pack", default=None, help="folder or name (that of the model)")
+    parser.add_argument("--threads", type=int, default=2, help="of engines (2)")
+    parser.add_argument(
+        "--rate", metavar="R", type=float, default=1.0, help="seconds of drive per second (1)"
+    )
+    parser.add_argument(
+        "--seconds", metavar="S", type=float, default=0.0, help="loop the drive for so long (0)"
+    )
+    parser.add_argument("--cancels", type=int, default=5, help="answers that are cancelled (5)")
+    parser.add_argument("--json", action="store_true", help="print nothing but the JSON line")
+
+
+def run_ros(arguments: Namespace) -> dict[str, Any]:
+    """Play, and measure.
+
+    Raises:
+        TailwireError: an option is wrong, or ROS is not there.
+    """
+    for name in ("rate", "seconds", "cancels"):
+        value, least = getattr(arguments, name), 0 if name != "rate" else 1e-3
+        if not least <= value < float("inf"):
+            raise ConfigError(
+                f"{value} is no such number", field=f"--{name}", remedy=f"give at least {least:g}"
+            )
+    from ..benchmarks.ros_overhead import bench_ros, check_ros
+    from .drives import open_drive
+
+    check_ros()
+    given = {"model": arguments.model, "pack": arguments.pack, "precision": arguments.precision}
+    parameters = {name: value for name, value in given.items() if value is not None}
+    drive = arguments.drive or open_drive(None, None, _say).data.dataroot
+    return bench_ros(
+        Path(drive),
+        {**parameters, "threads": str(arguments.threads)},
+        scene=arguments.scene,
+        rate=arguments.rate,
+        loop_s=arguments.seconds,
+        cancels=arguments.cancels,
+        progress=_say,
+    )
+
+
+def print_ros(result: dict[str, Any]) -> None:
+    """The figures for people."""
+    print(f"{result['rounds']} rounds, {result['rounds_failed']} failed")
+    for name, what in (("step", "core's step"), ("overhead", "node beside it")):
+        print(f"{what}: p50 {result[f'{name}_p50_ms']} ms, p99 {result[f'{name}_p99_ms']} ms")
+    print(f"cancel seen within {result['cancel_max_ms']} ms ({result['cancels']} cancels)")
+    for sensor, counts in result["sensors"].items():
+        print(f"{sensor}: {counts['received']} received, {counts['dropped']} dropped")
+    print(f"memory {result['memory_mb']} MB, growth {result['memory_growth']}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
