@@ -7,13 +7,15 @@ codes. The changes come from packs, see `runtime/low_rank.py`.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.errors import PackError
 from ..runtime.low_rank import LowRankChange, Projection
-from .checkpoint import Checkpoint
+from ..runtime.pack import Pack
+from .checkpoint import Checkpoint, open_checkpoint
 from .weights import Block, DenseMatrix, Linear
 
 Float = NDArray[np.float32]
@@ -25,6 +27,19 @@ _LAYERS: dict[str, tuple[Projection, ...]] = {
     "ffn_in": ("gate", "up"),
     "ffn_out": ("down",),
 }
+
+
+def open_for_pack(path: Path, pack: Pack) -> Checkpoint:
+    """Open a checkpoint as a pack has it: with the change of the language model that it brings.
+
+    Raises:
+        ModelError: see `open_checkpoint`.
+        PackError: the change is broken, or was made for another model.
+    """
+    checkpoint, change = open_checkpoint(path), pack.text_change()
+    if change is None:
+        return checkpoint
+    return FoldedCheckpoint(checkpoint, change, f"{pack.label}: text")
 
 
 class FoldedCheckpoint:

@@ -20,9 +20,10 @@ from ...runtime.files import partial_name, sha256_of, sync_folder
 from ...runtime.model_manifest import ModelManifest
 from ...runtime.pack import MANIFEST_NAME as PACK_MANIFEST
 from ...runtime.pack import Pack
-from ..checkpoint import Checkpoint, open_checkpoint
+from ..checkpoint import Checkpoint
 from ..connection_graphs import build_connection
 from ..encoder_builds import build_encoder
+from ..folded_checkpoint import open_for_pack
 from ..graph import GraphBuilder
 from ..llm_graphs import Stage, build_language_model
 from .eight_bits import Arrays, activation_scales, with_eight_bits
@@ -157,7 +158,7 @@ class _Export:
     def write(self) -> ExportManifest:
         for name, files in self._sources.encoder_files.items():
             self._encoder(name, self._manifest.encoders[name], files)
-        checkpoint = open_checkpoint(self._sources.checkpoint)
+        checkpoint = open_for_pack(self._sources.checkpoint, self._sources.pack)
         self._connection(checkpoint)
         self._language_model(checkpoint)
         manifest = ExportManifest(
