@@ -35,6 +35,9 @@ COMMANDS = (
     "look",
     "models",
     "export",
+    "parity",
+    "build",
+    "doctor",
     "bench",
     "report",
 )

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..runtime.errors import ConfigError
 from .arguments import comma_list
 from .command import Command
+from .keyframes import spread_moments
 
 if TYPE_CHECKING:
     from ..export.portable.manifest import ExportManifest
-    from ..runtime.frames import SensorFrame
 
 _FRAMES = 48
 
@@ -84,7 +83,7 @@ def _run(arguments: Namespace) -> int:
             lora_rank=rank,
             threads=arguments.threads,
         ),
-        moments=lambda: _moments(arguments.calibrate, arguments.keyframes),
+        moments=lambda: spread_moments(arguments.calibrate, arguments.keyframes, _say),
         progress=_say,
     )
     return _show(manifest, arguments.out)
@@ -99,17 +98,6 @@ def _depths(text: str | None) -> tuple[int, ...]:
         raise ConfigError(
             f"'{text}' is no list of numbers", field="--depths", remedy="give e.g. 4,6"
         ) from error
-
-
-def _moments(nuscenes: Path | None, most: int) -> Iterable[Mapping[str, SensorFrame]]:
-    """Keyframes spread evenly over the drive."""
-    from .drives import open_drive
-
-    drive = open_drive(nuscenes, None, _say)
-    samples = [sample for scene in drive.data.scenes for sample in drive.data.samples(scene)]
-    step = max(1, len(samples) / most)
-    chosen = [samples[int(i * step)] for i in range(min(most, len(samples)))]
-    return (drive.data.snapshot(sample.token).frames for sample in chosen)
 
 
 def _show(manifest: ExportManifest, out: Path) -> int:

@@ -30,3 +30,12 @@ def smollm2() -> Iterator[SmolLm2]:
 def ordinary_text() -> str:
     """A thousand and more tokens of plain English."""
     return Path(__file__).parents[1].joinpath("benchmarks", "ordinary_text.txt").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def export_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of a module's own, and no network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAILWIRE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("TAILWIRE_OFFLINE", "1")
+        yield

@@ -65,6 +65,8 @@ def calm_head(kind: DetectorKind, dtype: type) -> dict[str, Any]:
     for name, shape in weight_shapes(kind, 8, 12).items():
         ones = name.endswith("running_var") or ("norm" in name and name.endswith("weight"))
         spread = (2 / np.prod(shape[1:])) ** 0.5 if len(shape) == 4 else 0.1
+        if "heat" in name:
+            spread /= 50  # Scores of exactly 1 would be in no order.
         values = np.ones(shape) if ones else rng.normal(0, spread, shape)
         weights[name] = values.astype(dtype)
     return weights

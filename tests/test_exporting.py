@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,67 +21,15 @@ from tailwire.export.portable.manifest import (
     read_export,
 )
 from tailwire.export.portable.precisions import read_precisions
-from tailwire.export.portable.profiles import SizeLimits
 from tailwire.export.portable.readiness import problems_of
 from tailwire.exporting import export
 from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
-from tailwire.runtime.config import RuntimeConfig
-from tailwire.runtime.connections import ConnectionSpec
 from tailwire.runtime.errors import ConfigError, EngineError
-from tailwire.runtime.frames import SensorFrame
 
-from .detector_packs import calm_head, frames, write_detector_pack
+from .exports import LIMITS, Exports
 
 if TYPE_CHECKING:
     from .built_models import TinyModels
-
-LIMITS = SizeLimits(questions=3, question_tokens=16, usual_questions=2, usual_tokens=8)
-
-
-class Exports:
-    """Exports of one tiny pack, each made when it is asked for."""
-
-    def __init__(self, tiny: TinyModels, root: Path, kind: str) -> None:
-        self.root = root
-        spec = ConnectionSpec(
-            kind=kind,  # pyright: ignore[reportArgumentType]
-            tail_blocks=3,
-            hidden=8,
-            width=8,
-            layers=1,
-            heads=2,
-        )
-        config = tiny.model("llama").config
-        write_detector_pack(root / "pack", config, spec, make_head=calm_head)
-        self.config = RuntimeConfig(
-            model=str(tiny.folder("llama")), pack=str(root / "pack"), threads=1
-        )
-
-    def get(self, precision: str, target: str = "onnx", rank: int | None = None) -> Path:
-        folder = self.root / f"{precision}-{target}-{rank}".replace("=", "-").replace(",", "-")
-        if not folder.exists():
-            options = ExportOptions(
-                target=target,  # pyright: ignore[reportArgumentType]
-                precisions=read_precisions(precision),
-                limits=LIMITS,
-                lora_rank=rank,
-                threads=1,
-            )
-            export(self.config, folder, options, moments=moments)
-        return folder
-
-
-def moments() -> Iterator[Mapping[str, SensorFrame]]:
-    for seed in range(3):
-        yield {frame.sensor: frame for frame in frames(seed)}
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TAILWIRE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("TAILWIRE_OFFLINE", "1")
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +38,9 @@ def conditioned(cache: None, tiny: TinyModels, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture(scope="module")
-def plain(cache: None, tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Exports:
+def plain(
+    export_cache: None, tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory
+) -> Exports:
     return Exports(tiny, tmp_path_factory.mktemp("plain"), "plain")
 
 
@@ -326,6 +275,6 @@ def test_the_manifest_says_what_it_was_made_of(conditioned: Exports) -> None:
     assert len(manifest.model_sha256) == len(manifest.pack_sha256) == 64
     tail = manifest.graph("blocks 4-5")
     bias = next(t for t in tail.inputs if t.name.startswith("bias_"))
-    assert bias.least[3] == bias.least[2] + 1 and bias.most[2] == 3 * 16
+    assert bias.least[3] == bias.least[2] + 1 and bias.most[2] == 3 * 40
     with pytest.raises(EngineError, match="no graph 'nose'"):
         manifest.graph("nose")

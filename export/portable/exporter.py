@@ -249,13 +249,13 @@ class _Export:
             )
             return PortableLayers(graph, checkpoint.config, types[graph.name])
 
-        small = {options.precisions.head, options.precisions.tail} & {"int8", "int4"}
         manifest = build_language_model(
             checkpoint,
             folder,
             name=self._sources.model,
             content_hash=self._sources.checkpoint_sha256,
-            precision="int8" if small else "fp32",
+            # Of the embeddings.
+            precision="int8" if options.precisions.head in ("int8", "int4") else "fp32",
             depths=sorted(depths),
             max_text_tokens=options.limits.question_tokens,
             progress=lambda what, done, total: self._progress(
