@@ -63,8 +63,23 @@ def print_details(
         f"{answer.flops / 1e9:.2f} GFLOP; tail of {plan.tail_blocks} of {num_blocks} blocks, "
         f"{plan.precision}, {config.threads} threads",
     )
+    _print_plan(answer)
     print_fact("memory", f"{readable_bytes(peak_memory_bytes())}, {PEAK_MEMORY_METHOD}")
     print_fact("loaded in", f"{load_ms / 1e3:.1f} s")
+
+
+def _print_plan(answer: Answer) -> None:
+    """Say what was decided, where anything was, and what came of a deadline."""
+    plan = answer.plan
+    if plan.policy != "fixed":
+        share = "" if plan.expected is None else f", {plan.expected:.0%} expected to be right"
+        print_fact("plan", f"{plan.policy}: {', '.join(plan.sensors) or 'no sensor'}{share}")
+    if plan.note is not None:
+        print_fact("note", plan.note)
+    if answer.cut is not None:
+        print_fact("cut short", answer.cut)
+    if answer.late_ms is not None:
+        print_fact("late", f"{answer.late_ms:.0f} ms behind the deadline")
 
 
 def print_json(

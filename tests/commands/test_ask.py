@@ -144,3 +144,31 @@ def test_the_real_keyframe(run: Run, real_keyframe: Path, runtime_options: list[
     assert len(found["sensors"]) == CAMERAS + 1
     assert found["dropped"] == {}
     assert found["sensors"]["cam_front"]["age_ms"] == pytest.approx(35.491)
+
+
+def test_a_budget_leaves_sensors_out_and_the_plan_is_told(ask: Run) -> None:
+    whole = ask("--json", "--answers", "yes,no", QUESTION).json
+    less = whole["plan"]["flops"] - 1
+    words = [
+        "--policy",
+        "round_robin",
+        "--budget-flops",
+        str(less),
+        "--answers",
+        "yes,no",
+        QUESTION,
+    ]
+    found = ask("--json", *words).json
+    assert found["plan"]["policy"] == "round_robin"
+    assert found["plan"]["flops"] <= less
+    assert 0 < len(found["sensors"]) < len(whole["sensors"])
+    assert found["config"]["budget"]["flops"] == less
+    told = ask(*words).out
+    assert "round_robin: cam_front" in told
+
+
+def test_a_budget_that_fixed_breaks_is_refused_with_the_cheapest_plan(ask: Run) -> None:
+    error = ask("--budget-flops", "1k", "--answers", "yes,no", QUESTION).error()
+    assert "budget.flops" in error
+    assert "cheapest plan" in error
+    assert "--budget-latency" in ask("--budget-latency", "-4", QUESTION).error()
