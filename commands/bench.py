@@ -12,7 +12,9 @@ from typing import Any
 from ..runtime.errors import ConfigError
 from .bench_adaptation import add_adaptation, print_adaptation, run_adaptation
 from .bench_common import Comparison, add_result_options, print_comparison
+from .bench_composition import add_composition, print_composition, run_composition
 from .bench_costs import add_costs, print_card, print_frame, run_card, run_frame
+from .bench_kernels import add_kernels, print_kernels, run_kernels
 from .bench_latency import add_latency, print_latency, run_latency
 from .bench_llm import add_llm, print_llm, run_llm
 from .bench_memory import add_memory, print_memory, run_memory
@@ -51,6 +53,8 @@ def _add_arguments(parser: ArgumentParser) -> None:
     decode.add_argument("--no-peers", action="store_true", help="measure Tailwire alone")
     add_recognition(benches)
     add_adaptation(benches)
+    add_composition(benches)
+    add_kernels(benches)
     add_latency(benches)
     add_schedule(benches)
     add_ros(benches)
@@ -241,6 +245,8 @@ _BENCHES: Mapping[
     "decode": (_decode, _print_summary),
     "recognition": (run_recognition, print_recognition),
     "adaptation": (run_adaptation, print_adaptation),
+    "composition": (run_composition, print_composition),
+    "kernels": (run_kernels, print_kernels),
     "adaptation-latency": (run_latency, print_latency),
     "schedule": (run_schedule, print_schedule),
     "ros": (run_ros, print_ros),
