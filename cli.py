@@ -24,6 +24,7 @@ COMMANDS = (
     "ask",
     "replay",
     "eval",
+    "commonality",
     "plan",
     "calibrate",
     "train",

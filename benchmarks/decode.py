@@ -11,6 +11,7 @@ import numpy as np
 
 from ..runtime.cost import WEIGHT_BYTES, LanguageModelCost
 from ..runtime.language_model import LanguageModel
+from ..runtime.lora import Lora
 from ..runtime.text_cache import TextCache
 from .measure import machine_card
 from .peers.llama_peer import LlamaCpp
@@ -36,12 +37,20 @@ class Contestant:
     decode: Callable[[Sequence[int], int], tuple[list[float], list[int]]]
 
 
-def tailwire_contestant(model: LanguageModel) -> Contestant:
-    """Our own engine."""
+def tailwire_contestant(
+    model: LanguageModel, name: str | None = None, lora: Lora | None = None
+) -> Contestant:
+    """Our own engine.
+
+    Args:
+        model: of the engines.
+        name: None takes that of the precision.
+        lora: computed beside the projections, None for none.
+    """
 
     def decode(prompt: Sequence[int], tokens: int) -> tuple[list[float], list[int]]:
         depth = model.config.num_blocks
-        result = model.tail([model.encode(prompt, [depth])], None, depth)
+        result = model.tail([model.encode(prompt, [depth])], None, depth, lora)
         token = int(model.logits(result.final)[0].argmax())
         cache = TextCache(model, result, 0, room=tokens)
         times, ids = [], []
@@ -52,7 +61,7 @@ def tailwire_contestant(model: LanguageModel) -> Contestant:
             times.append((time.perf_counter() - start) * 1e3)
         return times, ids
 
-    return Contestant(f"tailwire {model.manifest.precision}", decode)
+    return Contestant(name or f"tailwire {model.manifest.precision}", decode)
 
 
 def llama_cpp_contestant(peer: LlamaCpp, name: str) -> Contestant:

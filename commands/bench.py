@@ -13,6 +13,7 @@ from ..runtime.errors import ConfigError
 from .bench_adaptation import add_adaptation, print_adaptation, run_adaptation
 from .bench_common import Comparison, add_result_options, print_comparison
 from .bench_composition import add_composition, print_composition, run_composition
+from .bench_composition import add_composition, print_composition, run_composition
 from .bench_costs import add_costs, print_card, print_frame, run_card, run_frame
 from .bench_kernels import add_kernels, print_kernels, run_kernels
 from .bench_latency import add_latency, print_latency, run_latency
@@ -53,6 +54,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     decode.add_argument("--no-peers", action="store_true", help="measure Tailwire alone")
     add_recognition(benches)
     add_adaptation(benches)
+    add_composition(benches)
     add_composition(benches)
     add_kernels(benches)
     add_latency(benches)
@@ -245,6 +247,7 @@ _BENCHES: Mapping[
     "decode": (_decode, _print_summary),
     "recognition": (run_recognition, print_recognition),
     "adaptation": (run_adaptation, print_adaptation),
+    "composition": (run_composition, print_composition),
     "composition": (run_composition, print_composition),
     "kernels": (run_kernels, print_kernels),
     "adaptation-latency": (run_latency, print_latency),

@@ -308,9 +308,10 @@ def load_pack(folder: Path) -> Pack:
         manifest.connection, manifest.base_model, encoders, manifest.sensor_encoders
     )
     check_weights(weights, shapes, str(path))
-    pack = Pack(folder, manifest, weights)
-    pack.text_change()
-    return pack
+    for change in manifest.text:
+        # Checked and let go: whoever needs it reads it again, where engines are built.
+        read_change(inside(folder, change.file, error=PackError))
+    return Pack(folder, manifest, weights)
 
 
 def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
