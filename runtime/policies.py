@@ -121,7 +121,7 @@ class OptimalPolicy:
     """The plan with the highest expected share of right answers, of all that fit.
 
     Where it is known what the last answers are worth, and there is a limit and a better plan beyond
-    it, fewer questions may be answered, by a better plan: a quarter less at a time, as long as that
+    it, half or a quarter of the questions may be answered instead, by a better plan, if that
     promises more right answers, each counting as much as its question's priority.
     """
 
@@ -160,24 +160,22 @@ class OptimalPolicy:
         queue, questions = decision.queue, decision.request.questions
         expected = decision.expected(asked)
         best, most = _found(decision, expected, asked, possible), float(expected.max())
-        value, count = _value(questions, asked, best.share), len(asked)
-        is_limited = decision.request.budget != _NO_LIMIT
+        value = _value(questions, asked, best.share)
         # There may be a better plan that does not fit for so many.
-        while is_limited and most > best.share + TIE and count > queue.must:
-            left = max(count - max(count // 4, 1), queue.must)
-            if any(questions[i].held_share is None for i in queue.order[left:count]):
+        if decision.request.budget == _NO_LIMIT or most <= best.share + TIE:
+            return best
+        for left in _fewer(len(asked), queue.must):
+            if any(questions[i].held_share is None for i in queue.order[left : len(asked)]):
                 break
-            asked = queue.first(left)
-            expected = decision.expected(asked)
-            most = float(expected.max())
+            fewer = queue.first(left)
+            expected = decision.expected(fewer)
             # Not even a plan without limits would be worth it.
-            if _value(questions, asked, most) <= value + TIE:
-                break
-            other = _found(decision, expected, asked, decision.possible(asked))
-            promised = _value(questions, asked, other.share)
-            if promised <= value + TIE:
-                break
-            best, value, count = other, promised, left
+            if _value(questions, fewer, float(expected.max())) <= value + TIE:
+                continue
+            other = _found(decision, expected, fewer, decision.possible(fewer))
+            promised = _value(questions, fewer, other.share)
+            if promised > value + TIE:
+                best, value = other, promised
         return best
 
 
@@ -196,6 +194,16 @@ class _Found:
     asked: tuple[int, ...]
     possible: Mask
     share: float
+
+
+def _fewer(count: int, least: int) -> list[int]:
+    """Half and a quarter of the questions, rounded up; what pays need not pay for one fewer.
+
+    A sensor that is dear may pay for few questions only, so the counts between tell nothing.
+    """
+    return [
+        left for left in dict.fromkeys((-(-count // 2), -(-count // 4))) if least <= left < count
+    ]
 
 
 def _value(questions: Sequence[QuestionDemand], asked: tuple[int, ...], share: float) -> float:
