@@ -10,6 +10,10 @@ from .metrics import StageClock
 from .part_times import PartSnapshot
 from .plan_costs import PREPARE, REST
 
+#: What parts that have run must take beside those to come to count as much as the usual pace.
+_DOUBT = 0.25
+_LEAST_MS = 1e-6
+
 #: A part of a frame: its name, and its size if it has one.
 Part = tuple[str, float | None]
 
@@ -81,10 +85,11 @@ class FrameClock(StageClock):
         if self.deadline_ms is None:
             return None
         times = [self._known[part].at(size) for part, size in parts if part in self._known]
-        behind = self._known_ms / self._expected_ms if self._expected_ms > 0 else 1.0
-        need_ms = max(
-            sum(time.p90_ms for time in times), behind * sum(time.median_ms for time in times)
-        )
+        usual_ms = sum(time.median_ms for time in times)
+        # Parts that are short beside what is to come tell little of it.
+        doubt_ms = _DOUBT * usual_ms
+        behind = (self._known_ms + doubt_ms) / max(self._expected_ms + doubt_ms, _LEAST_MS)
+        need_ms = max(sum(time.p90_ms for time in times), behind * usual_ms)
         late_ms = self.elapsed_ms + need_ms - self.deadline_ms
         return late_ms if late_ms > 0 else None
 

@@ -26,6 +26,7 @@ RESTED = RECENT
 FORGIVEN = 64
 #: Frames, and the factor from which the middle one of them counts as behind.
 _LAST, _BEHIND = 3, 1.2
+_LEAST_MS = 1e-6
 #: Times of a part before they count as those of the start.
 _USUAL_SAMPLES = 3
 
@@ -100,21 +101,37 @@ class FrameTimes:
             self._known = known
             self._pace = self._change(known, self._usual) or self._pace
             now = {part: self._as_of_now(part, found) for part, found in known.items()}
-            behind = self._how_far_behind(known)
-            if behind < _BEHIND:
+            if self._over(known) < _BEHIND:
                 return now
-            return {part: _slowed(found, behind) for part, found in now.items()}
+            over_usual = self._over(self._usual)
+            return {part: self._slowed(part, found, over_usual) for part, found in now.items()}
 
-    def _how_far_behind(self, known: Mapping[str, PartSnapshot]) -> float:
-        """What the last frames took over what is known by now; the middle one of three."""
+    def _over(self, known: Mapping[str, PartSnapshot]) -> float:
+        """What the last frames took over what is known of their parts; the middle one of three."""
         factors = [1.0] * _LAST
         for frame, parts in self._took:
             if self._frame - frame > RESTED:
                 continue
-            expected = sum(known[part].at(size).median_ms for part, (_, size) in parts.items())
+            both = [
+                (ms, known[part].at(size)) for part, (ms, size) in parts.items() if part in known
+            ]
+            expected = sum(found.median_ms for _, found in both)
             if expected > 0:
-                factors.append(sum(ms for ms, _ in parts.values()) / expected)
+                factors.append(sum(ms for ms, _ in both) / expected)
         return statistics.median(factors[-_LAST:])
+
+    def _slowed(self, part: str, found: PartSnapshot, over_usual: float) -> PartSnapshot:
+        """A part as slow as the last frames were, if it is not known to be so already."""
+        usual, run = self._usual.get(part), self._runs.get(part)
+        if usual is None:
+            return found
+        size = (1.0 if found.has_size else None) if run is None else run.size
+        now_ms = max(found.at(size).median_ms, _LEAST_MS)
+        factor = over_usual * usual.at(size).median_ms / now_ms
+        if factor <= 1:
+            return found
+        # The slow runs are among the slowest tenth already.
+        return replace(_times(found, factor), p90_factor=max(found.p90_factor / factor, 1.0))
 
     def _change(
         self,
@@ -138,6 +155,13 @@ class FrameTimes:
         if run is None or rested <= 1:
             return found
         change = self._change(self._known, run.known, part) or 1.0
+        if usual is not None:
+            # What its last runs have told already is not told again.
+            to_pace = self._pace * usual.at(run.size).median_ms
+            to_pace /= max(found.at(run.size).median_ms, _LEAST_MS)
+            change = (
+                min(change, max(to_pace, 1.0)) if change > 1 else max(change, min(to_pace, 1.0))
+            )
         if not 1 / _BEHIND < change < _BEHIND:
             found = _times(found, change)
         if usual is not None and rested > FORGIVEN:
@@ -149,8 +173,3 @@ class FrameTimes:
 
 def _times(part: PartSnapshot, factor: float) -> PartSnapshot:
     return replace(part, base_ms=part.base_ms * factor, per_size_ms=part.per_size_ms * factor)
-
-
-def _slowed(part: PartSnapshot, factor: float) -> PartSnapshot:
-    """Slower by a factor above 1; the slow runs are among the slowest tenth already."""
-    return replace(_times(part, factor), p90_factor=max(part.p90_factor / factor, 1.0))
