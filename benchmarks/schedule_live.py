@@ -89,12 +89,13 @@ class LiveBench:
         self._seed, self._progress = seed, progress
         self._number = 0
 
-    def disturbed(self, frames: int, alone: int) -> dict[str, Any]:
+    def disturbed(self, frames: int, alone: int, minutes: float | None = None) -> dict[str, Any]:
         """Hold a deadline while another process takes a core on and off.
 
         Args:
             frames: under the disturbance.
             alone: without it and without a deadline, from which the deadline comes.
+            minutes: after which no frame under the disturbance is begun; None takes all.
         """
         self._runtime.budget = Budget()
         self._many(_WARM_UP)
@@ -105,13 +106,15 @@ class LiveBench:
         self._runtime.budget = Budget(latency_ms=deadline_ms)
         self._progress(f"{frames} frames with a deadline of {deadline_ms:.1f} ms, disturbed")
         with Disturbance(self._seed) as other:
-            found = self._many(frames)
+            end = None if minutes is None else time.monotonic() + 60 * minutes
+            found = self._many(frames, end=end)
             spans, core = other.spans, other.core
         self._runtime.budget = Budget()
         busy = [overlaps(spans, one.begun, one.done) for one in found]
         late = [one.ms > deadline_ms for one in found]
         return {
-            "frames": frames,
+            "frames": len(found),
+            "frames_wanted": frames,
             "median_alone_ms": median_ms,
             "p99_alone_ms": float(np.percentile([one.ms for one in calm], 99)),
             "alone_over_deadline": float(np.mean([one.ms > deadline_ms for one in calm])),
@@ -214,8 +217,13 @@ class LiveBench:
             "timeline": {"uses": uses, "dead": dead, "ms": [round(one.ms, 2) for one in found]},
         }
 
-    def _many(self, count: int, without: Collection[str] = ()) -> list[LiveFrame]:
-        return [self._one(without) for _ in range(count)]
+    def _many(
+        self, count: int, without: Collection[str] = (), end: float | None = None
+    ) -> list[LiveFrame]:
+        found = [self._one(without)]
+        while len(found) < count and (end is None or time.monotonic() < end):
+            found.append(self._one(without))
+        return found
 
     def _one(self, without: Collection[str]) -> LiveFrame:
         frames = self._stamped(without)

@@ -95,6 +95,9 @@ def add_schedule(benches: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument(
         "--each", **number, default=_EACH, help=f"frames of a budget, of a fault ({_EACH})"
     )
+    parser.add_argument(
+        "--minutes", metavar="X", type=float, help="of disturbance at most, whatever --frames says"
+    )
     parser.add_argument("--seed", **number, default=0, help="of disturbance and requests (0)")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON line")
     add_runtime_arguments(parser)
@@ -106,7 +109,17 @@ def run_schedule(arguments: Namespace) -> dict[str, Any]:
     Raises:
         TailwireError: an option is wrong, or drives, pack or model cannot be used.
     """
-    counts = ("hz", "every", "standing", "points", "frames", "alone", "each", "keyframes")
+    counts = (
+        "hz",
+        "every",
+        "standing",
+        "points",
+        "frames",
+        "alone",
+        "each",
+        "keyframes",
+        "minutes",
+    )
     positive(arguments, *counts)
     not_negative(arguments, "seed")
     parts = _named(arguments.parts, "--parts", _PARTS)
@@ -232,7 +245,7 @@ def _live(
         progress=line,
     )
     found = {
-        "disturbed": bench.disturbed(arguments.frames, arguments.alone),
+        "disturbed": bench.disturbed(arguments.frames, arguments.alone, arguments.minutes),
         "budget_steps": bench.budget_steps(arguments.each),
         "sensors_dying": bench.sensors_dying(arguments.each, list(drive.frames)),
     }
