@@ -53,6 +53,27 @@ def _add_arguments(parser: ArgumentParser) -> None:
         help="fold LoRAs into the engines' weights: nothing is computed beside them, and weights "
         "cannot change at run time",
     )
+    small = parser.add_argument_group("questions that --weights auto tries weights on")
+    small.add_argument(
+        "--dataroot",
+        metavar="DIR",
+        type=Path,
+        action="append",
+        help="data set with questions, may come again; without it calibrations decide",
+    )
+    small.add_argument("--nuscenes-version", metavar="NAME", help="version folder in the data sets")
+    small.add_argument(
+        "--split", metavar="val|train|all", default="train", help="of the questions (train)"
+    )
+    small.add_argument(
+        "--keyframes", metavar="N", type=int, default=60, help="that are asked about (60)"
+    )
+    small.add_argument(
+        "--steps", metavar="N", type=int, default=4, help="weights are multiples of 1/N (4)"
+    )
+    small.add_argument("--model", metavar="NAME|PATH", help="language model of the packs")
+    small.add_argument("--precision", metavar="fp32|int8|int4", help="it runs at (int8)")
+    small.add_argument("--threads", metavar="N", type=int, help="threads of an engine")
     what = parser.add_argument_group("what is made")
     what.add_argument("--names", metavar="LIST", help="of the parts (those of the packs)")
     what.add_argument(
@@ -90,7 +111,7 @@ def _run(args: Namespace) -> int:
             restore_part(args.out, parts[0])
             _report_restored(args, parts[0], time.monotonic() - begun)
             return 0
-    weights = _weights(args.weights, parts)
+    weights = _weights(args, parts, method)
     if args.remove is not None and weights is None:
         weights = kept_weights(parts, method)
     composition = compose(parts, _request(args, method, weights))
@@ -135,11 +156,21 @@ def _request(
     )
 
 
-def _weights(text: str | None, parts: list[Part]) -> dict[str, float] | None:
+def _weights(args: Namespace, parts: list[Part], method: Method) -> dict[str, float] | None:
+    text: str | None = args.weights
+    if args.dataroot is not None and (text is None or text.strip() != "auto"):
+        raise ConfigError(
+            "questions are given, and no weights are to be chosen",
+            field="--dataroot",
+            remedy="give --weights auto with it",
+        )
     if text is None:
         return None
     if text.strip() == "auto":
         from ..export.compose_weights import weights_by_calibration
+
+        if args.dataroot is not None:
+            return _tried_weights(args, parts, method)
 
         return weights_by_calibration(parts)
     values: list[float] = []
@@ -158,6 +189,57 @@ def _weights(text: str | None, parts: list[Part]) -> dict[str, float] | None:
             remedy="give one weight a pack, in the order of the packs",
         )
     return {part.name: value for part, value in zip(parts, values, strict=True)}
+
+
+def _tried_weights(args: Namespace, parts: list[Part], method: Method) -> dict[str, float]:
+    """Those of a grid with which most questions are answered right."""
+    from contextlib import ExitStack
+    from tempfile import TemporaryDirectory
+
+    from ..export.compose import CompositionRequest, compose, write_composition
+    from .progress import ProgressLine
+
+    if method not in ("damc", "task-arithmetic"):
+        raise ConfigError(
+            f"weights of {method} cannot change while a pack is loaded",
+            field="--weights auto",
+            remedy="use damc or task-arithmetic, or leave --dataroot out",
+        )
+    for name in ("keyframes", "steps"):
+        if getattr(args, name) < 1:
+            raise ConfigError("this is too small", field=f"--{name}", remedy="give 1 or more")
+    equal = compose(parts, CompositionRequest(method=method))
+    from ..assembly import open_runtime
+    from ..benchmarks.composition_weights import choose_weights
+    from ..benchmarks.exam import set_exam
+    from ..runtime.config import read_config
+
+    with ExitStack() as stack:
+        progress = stack.enter_context(ProgressLine(quiet=args.json))
+        progress("reading drives and questions")
+        exam = set_exam(
+            args.dataroot,
+            version=args.nuscenes_version,
+            split=args.split,
+            keyframes=args.keyframes,
+        )
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="tailwire-"))) / "equal"
+        write_composition(folder, equal)
+        config = read_config(
+            None,
+            pack=str(folder),
+            model=args.model,
+            precision=args.precision,
+            threads=args.threads,
+        )
+        runtime = stack.enter_context(open_runtime(config, progress))
+        chosen = choose_weights(runtime, exam, args.steps, progress)
+    gain = f"{chosen.accuracy:.1%} right, with equal ones {chosen.accuracy_equal:.1%}"
+    print(
+        f"note: the best of {chosen.tried} weights on {chosen.questions} questions: {gain}",
+        file=sys.stderr,
+    )
+    return chosen.weights
 
 
 def _without(parts: list[Part], names: tuple[str, ...], packs: int) -> list[Part]:
