@@ -76,9 +76,10 @@ def bench_ros(
     check_ros()
     import rclpy
 
-    rclpy.init()
+    context = rclpy.Context()
+    rclpy.init(context=context)
     try:
-        listener = _Listener()
+        listener = _Listener(context)
         node = {"use_sim_time": "true", "diagnostics_period_s": "0.5", **parameters}
         played = {
             "path": str(drive),
@@ -99,20 +100,21 @@ def bench_ros(
                     raise EngineError("the drive could not be played", field="replay_node")
             return {**listener.summary(), **cancelled, "rate": rate}
     finally:
-        rclpy.try_shutdown()
+        rclpy.try_shutdown(context=context)
 
 
 class _Listener:
     """A node that keeps diagnostics, and asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: Any) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
         from rclpy.action import ActionClient
         from rclpy.node import Node
 
         from tailwire_msgs.action import Ask
 
-        self._node = Node("tailwire_bench")
+        self._context = context
+        self._node = Node("tailwire_bench", context=context)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._keep, 50)
         self._client = ActionClient(self._node, Ask, "/tailwire/ask")
         self._statuses: dict[str, dict[str, str]] = {}
@@ -123,7 +125,7 @@ class _Listener:
         """Spin it in the background."""
         from rclpy.executors import SingleThreadedExecutor
 
-        executor = SingleThreadedExecutor()
+        executor = SingleThreadedExecutor(context=self._context)
         executor.add_node(self._node)
         thread = threading.Thread(target=executor.spin, daemon=True)
         thread.start()
@@ -159,7 +161,9 @@ class _Listener:
             goal = Ask.Goal(question=_QUESTION, max_new_tokens=256)
             handle = _done(self._client.send_goal_async(goal, hear))
             result = handle.get_result_async()
-            if not pieces.wait(_PATIENCE_S) or result.done():
+            # A quick model is at the end before its first piece is heard.
+            _wait(lambda p=pieces, r=result: p.is_set() or r.done(), replay, "no answer streams")
+            if result.done():
                 continue
             begun = time.perf_counter()
             handle.cancel_goal_async()
@@ -248,7 +252,7 @@ def _wait(check: Callable[[], bool], process: subprocess.Popen[bytes], what: str
     while not check():
         if process.poll() is not None or time.monotonic() > end_s:
             raise EngineError(what, field="ros", remedy="see what it printed above")
-        time.sleep(0.05)
+        time.sleep(0.002)
 
 
 def _done(future: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -11,6 +12,7 @@ from ..runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
+    from collections.abc import Sequence
 
 
 def add_ros(benches: _SubParsersAction[ArgumentParser]) -> None:
@@ -31,6 +33,13 @@ def add_ros(benches: _SubParsersAction[ArgumentParser]) -> None:
     )
     parser.add_argument(
         "--seconds", metavar="S", type=float, default=0.0, help="loop the drive for so long (0)"
+    )
+    parser.add_argument(
+        "--question",
+        metavar="TEXT",
+        action="append",
+        default=[],
+        help="a standing one, answered yes or no; may be repeated (those that the pack suggests)",
     )
     parser.add_argument("--cancels", type=int, default=5, help="answers that are cancelled (5)")
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON line")
@@ -57,13 +66,25 @@ def run_ros(arguments: Namespace) -> dict[str, Any]:
     drive = arguments.drive or open_drive(None, None, _say).data.dataroot
     return bench_ros(
         Path(drive),
-        {**parameters, "threads": str(arguments.threads)},
+        {**parameters, "threads": str(arguments.threads), **_questions(arguments.question)},
         scene=arguments.scene,
         rate=arguments.rate,
         loop_s=arguments.seconds,
         cancels=arguments.cancels,
         progress=_say,
     )
+
+
+def _questions(texts: Sequence[str]) -> dict[str, str]:
+    """Parameters of the node; values are YAML."""
+    if not texts:
+        return {}
+    names = [f"q{number}" for number in range(len(texts))]
+    given = {"questions": json.dumps(names)}
+    for name, text in zip(names, texts, strict=True):
+        given[f"question.{name}.text"] = json.dumps(text)
+        given[f"question.{name}.answers"] = json.dumps(["yes", "no"])
+    return given
 
 
 def print_ros(result: dict[str, Any]) -> None:

@@ -142,9 +142,14 @@ def spin(ros: None) -> Iterator[Callable[..., Any]]:
 
     from rclpy.executors import MultiThreadedExecutor
 
+    from tailwire_ros import spinning
+
     executor = MultiThreadedExecutor(num_threads=6)
     nodes: list[Any] = []
-    thread = threading.Thread(target=executor.spin, daemon=True)
+    over, raised = threading.Event(), list[str]()
+    thread = threading.Thread(
+        target=spinning.spin, args=(executor, over.is_set, raised.append), daemon=True
+    )
 
     def add(node: Any) -> Any:
         executor.add_node(node)
@@ -154,8 +159,10 @@ def spin(ros: None) -> Iterator[Callable[..., Any]]:
         return node
 
     yield add
-    executor.shutdown()
+    over.set()
     if thread.is_alive():
         thread.join()
+    executor.shutdown()
     for node in reversed(nodes):
         node.destroy_node()
+    assert not raised, raised[0]

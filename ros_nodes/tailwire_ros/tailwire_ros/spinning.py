@@ -6,11 +6,13 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.signals import SignalHandlerOptions
 
 from tailwire.runtime.errors import TailwireError
@@ -57,13 +59,10 @@ def run(
                 target=_start, args=(start, node, ending, broken), daemon=True
             )
             starting.start()
-        while not ending.is_set() and not over(node):
-            executor.spin_once(timeout_sec=_TICK_S)
+        spin(executor, lambda: ending.is_set() or over(node), node.get_logger().error)
     except TailwireError as error:
         sys.stderr.write(f"error: {error}\n")
         broken.set()
-    except ExternalShutdownException:
-        pass
     finally:
         if starting is not None:
             # What is being built takes minutes, and is built again next time.
@@ -77,6 +76,26 @@ def run(
             node.destroy_node()
         rclpy.try_shutdown()
     return int(broken.is_set())
+
+
+def spin(executor: Any, is_over: Callable[[], bool], complain: Callable[[str], None]) -> None:
+    """Spin until all is over, whatever a callback raises.
+
+    Args:
+        executor: of rclpy, which passes on what callbacks raise.
+        is_over: asked several times a second.
+        complain: told of what nobody foresaw.
+    """
+    while not is_over():
+        try:
+            executor.spin_once(timeout_sec=_TICK_S)
+        except ExternalShutdownException:
+            return
+        except _rclpy.InvalidHandle:
+            # Something was waiting for a subscription or an action that is closed meanwhile.
+            continue
+        except Exception:  # noqa: BLE001 - one callback must not end the node
+            complain(traceback.format_exc())
 
 
 def _start(

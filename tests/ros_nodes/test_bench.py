@@ -1,0 +1,46 @@
+"""`tailwire bench ros` on a small drive: every figure that it promises, none of them judged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tailwire.cli import main
+from tailwire.simulation.sketch_drive import make_sketch_drive
+
+from .conftest import Setup, missing
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing())
+def test_figures_of_a_replay(
+    environment: Setup, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drive = make_sketch_drive(tmp_path / "sketch", seconds=3.0)
+    words = ["bench", "ros", "--json", "--drive", str(drive), "--cancels", "1", "--threads", "1"]
+    words += ["--model", str(environment.model), "--pack", str(environment.pack)]
+    assert main([*words, "--precision", "fp32", "--question", "Is there a bus?"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    for name in ("overhead_p50_ms", "overhead_p99_ms", "step_p50_ms", "step_p99_ms"):
+        assert found[name] > 0
+    assert found["rounds"] > 0
+    assert found["rounds_failed"] == 0
+    assert found["cancels"] in (0, 1)
+    assert set(found["sensors"]) == {"cam_front", "cam_back", "lidar_top"}
+    assert all(one["dropped"] == 0 for one in found["sensors"].values())
+    assert found["memory_mb"] > 0
+
+
+def test_without_ros_it_says_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
+    if not missing():
+        pytest.skip("ROS is here")
+    assert main(["bench", "ros"]) == 2
+    error = capsys.readouterr().err
+    assert "is not there" in error
+    assert "make ros" in error
+
+
+def test_a_rate_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "ros", "--rate", "0"]) == 2
+    assert "--rate" in capsys.readouterr().err
