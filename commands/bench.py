@@ -13,12 +13,12 @@ from ..runtime.errors import ConfigError
 from .bench_adaptation import add_adaptation, print_adaptation, run_adaptation
 from .bench_common import Comparison, add_result_options, print_comparison
 from .bench_composition import add_composition, print_composition, run_composition
-from .bench_composition import add_composition, print_composition, run_composition
 from .bench_costs import add_costs, print_card, print_frame, run_card, run_frame
 from .bench_kernels import add_kernels, print_kernels, run_kernels
 from .bench_latency import add_latency, print_latency, run_latency
 from .bench_llm import add_llm, print_llm, run_llm
 from .bench_memory import add_memory, print_memory, run_memory
+from .bench_peers import add_peers, print_peers, run_peers
 from .bench_recognition import add_recognition, print_recognition, run_recognition
 from .bench_ros import add_ros, print_ros, run_ros
 from .bench_scale import add_scale, print_scale, run_scale
@@ -37,6 +37,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     add_llm(benches)
     add_memory(benches)
     add_scale(benches)
+    add_peers(benches)
     standing = benches.add_parser(
         "standing", help="standing questions: cached head against sensors at the input"
     )
@@ -54,7 +55,6 @@ def _add_arguments(parser: ArgumentParser) -> None:
     decode.add_argument("--no-peers", action="store_true", help="measure Tailwire alone")
     add_recognition(benches)
     add_adaptation(benches)
-    add_composition(benches)
     add_composition(benches)
     add_kernels(benches)
     add_latency(benches)
@@ -243,11 +243,11 @@ _BENCHES: Mapping[
     "llm": (run_llm, print_llm),
     "memory": (run_memory, print_memory),
     "scale": (run_scale, print_scale),
+    "peers": (run_peers, print_peers),
     "standing": (_standing, _print_summary),
     "decode": (_decode, _print_summary),
     "recognition": (run_recognition, print_recognition),
     "adaptation": (run_adaptation, print_adaptation),
-    "composition": (run_composition, print_composition),
     "composition": (run_composition, print_composition),
     "kernels": (run_kernels, print_kernels),
     "adaptation-latency": (run_latency, print_latency),

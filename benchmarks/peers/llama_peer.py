@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,45 +9,29 @@ from typing import Any
 import gguf
 import numpy as np
 
-from ...runtime.errors import EngineError, ModelError
-from ...runtime.files import cache_dir
+from ...runtime.errors import ModelError
+from .environment import PeerEnvironment
+from .peer_process import PeerProcess, worker_script
 
 #: Built from source on the machine, so with all instructions that it has.
 REQUIREMENT = "llama-cpp-python==0.3.36"
 
-_WORKER = Path(__file__).with_name("llama_cpp_worker.py")
+ENVIRONMENT = PeerEnvironment("llama-cpp", (REQUIREMENT,), "llama_cpp")
 
 
 def peer_python() -> Path:
-    """Interpreter of the peers' environment."""
-    return cache_dir() / "peers" / "llama-cpp" / "bin" / "python"
+    """Interpreter of the peer's environment."""
+    return ENVIRONMENT.python
 
 
 def install(progress: Callable[[str], None]) -> Path:
-    """Make the peers' environment if it is not there; compiles for some minutes.
+    """Make the peer's environment if it is not there; compiles for some minutes.
 
     Raises:
         EngineError: the environment cannot be made.
     """
-    python = peer_python()
-    try:
-        if (
-            python.exists()
-            and not subprocess.run(
-                [python, "-c", "import llama_cpp"], capture_output=True, check=False
-            ).returncode
-        ):
-            return python
-        progress(f"installing {REQUIREMENT} into {python.parent.parent} (compiles, minutes)")
-        subprocess.run([sys.executable, "-m", "venv", python.parent.parent], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", REQUIREMENT], check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise EngineError(
-            f"llama.cpp cannot be installed: {error}",
-            field=str(python),
-            remedy=f"run '{python} -m pip install {REQUIREMENT}' by hand and read its output",
-        ) from error
-    return python
+    ENVIRONMENT.install(progress)
+    return ENVIRONMENT.python
 
 
 class LlamaCpp:
@@ -62,39 +43,21 @@ class LlamaCpp:
         Raises:
             EngineError: it does not start.
         """
-        self._process = subprocess.Popen(
-            [python, _WORKER, model, str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
+        self._process = PeerProcess(
+            "llama.cpp",
+            python,
+            worker_script("llama_cpp_worker.py"),
+            (str(model), str(threads)),
         )
-        self.version = str(self._read().get("version"))
+        self.version = str(self._process.about.get("version"))
 
     def decode(self, prompt: Sequence[int], tokens: int) -> dict[str, Any]:
         """Milliseconds (`ms`) and ids (`tokens`) of greedily decoded tokens."""
-        assert_stdin = self._process.stdin
-        if assert_stdin is None:
-            raise EngineError("the peer has no input", field="llama.cpp")
-        assert_stdin.write(json.dumps({"prompt": list(prompt), "tokens": tokens}) + "\n")
-        assert_stdin.flush()
-        return self._read()
-
-    def _read(self) -> dict[str, Any]:
-        line = self._process.stdout.readline() if self._process.stdout else ""
-        if not line:
-            raise EngineError(
-                f"llama.cpp ended with code {self._process.wait()}",
-                field="llama.cpp",
-                remedy="run 'tailwire bench decode --install-peers' again",
-            )
-        return json.loads(line)
+        return self._process.ask("decode", prompt=list(prompt), tokens=tokens)
 
     def close(self) -> None:
         """End the process."""
-        if self._process.stdin:
-            self._process.stdin.close()
-        self._process.wait(timeout=30)
+        self._process.close()
 
 
 def write_q8_0(source: Path, target: Path) -> None:
