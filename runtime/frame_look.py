@@ -6,7 +6,7 @@ What was asked for and what may be spent comes in as `FrameOrders`. What frames 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .answering import AskedQuestion
@@ -152,7 +152,7 @@ class FrameLook:
             most=most,
             skip=None
             if budget.latency_ms is None
-            else lambda name, frames: self._no_time_for(name, frames, asked, plan, clock),
+            else self._leaving_out(asked, plan, states, orders, clock, lookout.newest_ns),
         )
         return Decided(scene, lookout.newest_ns)
 
@@ -298,6 +298,34 @@ class FrameLook:
             costs=self.costs(self._known.times.parts.snapshot(), orders.budget),
             utility=self._parts.utility,
         )
+
+    def _leaving_out(
+        self,
+        asked: Sequence[AskedQuestion],
+        plan: Plan,
+        states: Mapping[str, SensorState],
+        orders: FrameOrders,
+        clock: FrameClock,
+        newest_ns: int,
+    ) -> Callable[[str, int], str | None]:
+        """What is asked before each batch of an encoder, see `Perception.encode`."""
+        sees = any(states[sensor].held_age_ms is not None for sensor in plan.sensors)
+        last = self._known.last_answers
+        unanswered = any(
+            last.age_ms(one.question, newest_ns, orders.max_age_ms) is None for one in asked
+        )
+        # A question that is answered whatever happens is answered from one look at least: without
+        # any, answers are worth nothing.
+        must_look = unanswered and not sees
+
+        def skip(encoder: str, frames: int) -> str | None:
+            nonlocal must_look
+            if must_look:
+                must_look = False
+                return None
+            return self._no_time_for(encoder, frames, asked, plan, clock)
+
+        return skip
 
     def _no_time_for(
         self,

@@ -160,6 +160,22 @@ def test_time_spent_waiting_for_the_frame_counts(
     assert rt.step(Late())[0].cut is not None  # pyright: ignore[reportArgumentType]
 
 
+def test_an_answer_that_comes_late_anyway_has_seen_something(
+    machine: Machine, tiny: TinyModels, tmp_path: Path
+) -> None:
+    rt = machine.runtime(tiny, tmp_path, budget=Budget(latency_ms=WHOLE_MS + 1)).runtime
+
+    class Late(list[object]):
+        def __iter__(self) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
+            machine.clock.take(65)
+            return iter(frames(0))
+
+    (answer, *_) = rt.step(Late())  # pyright: ignore[reportArgumentType]
+    assert list(answer.sensors) == ["cam_front"]
+    assert answer.late_ms == pytest.approx(65 + 10 + 30 - (WHOLE_MS + 1))
+    assert "left out" in answer.dropped["lidar_top"]
+
+
 @pytest.mark.parametrize("policy", ["fixed", "greedy", "optimal", "round_robin"])
 def test_a_slow_machine_never_raises_and_every_question_gets_its_answer(
     machine: Machine, tiny: TinyModels, tmp_path: Path, policy: str
