@@ -11,6 +11,7 @@ from typing import Any
 
 from ..runtime.errors import ConfigError
 from .bench_adaptation import add_adaptation, print_adaptation, run_adaptation
+from .bench_all import add_all, print_all, run_all
 from .bench_common import Comparison, add_result_options, print_comparison
 from .bench_composition import add_composition, print_composition, run_composition
 from .bench_costs import add_costs, print_card, print_frame, run_card, run_frame
@@ -38,6 +39,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     add_memory(benches)
     add_scale(benches)
     add_peers(benches)
+    add_all(benches)
     standing = benches.add_parser(
         "standing", help="standing questions: cached head against sensors at the input"
     )
@@ -244,6 +246,7 @@ _BENCHES: Mapping[
     "memory": (run_memory, print_memory),
     "scale": (run_scale, print_scale),
     "peers": (run_peers, print_peers),
+    "all": (run_all, print_all),
     "standing": (_standing, _print_summary),
     "decode": (_decode, _print_summary),
     "recognition": (run_recognition, print_recognition),
