@@ -47,7 +47,8 @@ from .merging import DEFAULT_WEIGHT, LINEAR, MergeOptions, merge
 Float = NDArray[np.float32]
 
 _CONNECTION = "connection.safetensors"
-_MERGED = "text.safetensors"
+_MERGED, _MERGED_LORA = "text.safetensors", "lora.text.safetensors"
+_FOLDED = "folded-lora.safetensors"
 
 
 @dataclass(frozen=True)
@@ -256,7 +257,7 @@ def _merge(
     made: dict[str, bytes] = {}
     for part in parts:
         if loras[part.name].factors:
-            file = f"{part.name}.folded-lora.safetensors"
+            file = f"{part.name}.{_FOLDED}"
             made[file] = _saved(loras[part.name].arrays())
             text.append(TextChangeSpec(file=file, weight=weights[part.name], part=part.name))
     return _Merged(join_connections(parts, loaded, modalities, None), tuple(text), made, ())
@@ -281,8 +282,8 @@ def _merged_whole(
         made[_MERGED] = _saved(inside_.change.arrays())
         text.append(TextChangeSpec(file=_MERGED))
     if request.fold and beside.change.factors:
-        made[f"lora.{_MERGED}"] = _saved(beside.change.arrays())
-        text.append(TextChangeSpec(file=f"lora.{_MERGED}"))
+        made[_MERGED_LORA] = _saved(beside.change.arrays())
+        text.append(TextChangeSpec(file=_MERGED_LORA))
     elif beside.change.factors:
         joined = with_lora(joined, beside.change, parts[0].manifest.base_model.num_blocks)
     left_out = max(beside.left_out, inside_.left_out)
@@ -315,7 +316,7 @@ def _manifest_name(part: Part) -> str:
 
 def _stored_names(part: Part) -> dict[str, str]:
     """By a part's own names of files, their names in the composed pack: in one folder."""
-    taken = {_manifest_name(part), f"{part.name}.folded-lora.safetensors"}
+    taken = {_manifest_name(part), f"{part.name}.{_FOLDED}", _CONNECTION, _MERGED, _MERGED_LORA}
     names: dict[str, str] = {}
     for own in sorted(part.files):
         name = f"{part.name}.{own.replace('/', '.')}"

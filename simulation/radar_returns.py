@@ -43,6 +43,8 @@ _RETURNS_PER_M = 1.2
 _RANGE_SIGMA_M, _AZIMUTH_SIGMA_RAD, _SPEED_SIGMA_MPS = 0.15, 0.008, 0.1
 _CLUTTER, _CLUTTER_DBSM = 48, (-6.0, 6.0)
 _CLUTTER_HEIGHT_M = (0.3, 2.5)
+#: Of the own vehicle about the ego frame (rear axle): to the back, to the front, to a side.
+_OWN_BOX_M = (-1.5, 4.5, 1.3)
 
 
 def radar_returns(objects: Float, cloud: Float, rng: np.random.Generator) -> Float:
@@ -131,7 +133,10 @@ def _clutter(column: dict[str, Float64], cloud: Float, rng: np.random.Generator)
     points = cloud[:, :3].astype(np.float64)
     low, high = _CLUTTER_HEIGHT_M
     points = points[(points[:, 2] > low) & (points[:, 2] < high)]
-    inside = np.zeros(len(points), np.bool_)
+    back, front, aside = _OWN_BOX_M
+    ahead, across = points[:, 0], np.abs(points[:, 1])
+    # The LiDAR hits its own vehicle too.
+    inside = (ahead > back) & (ahead < front) & (across < aside)
     for index in range(len(column["x"])):
         offset = points[:, :2] - [column["x"][index], column["y"][index]]
         yaw = column["yaw"][index]

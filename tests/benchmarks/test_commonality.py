@@ -115,6 +115,14 @@ def test_crossing_things_have_no_radial_speed_and_standing_clutter_neither() -> 
     assert sum(len(one) for one in many) > 100
 
 
+def test_the_own_vehicle_gives_no_returns() -> None:
+    own = np.stack([np.linspace(-1, 4, 100), np.zeros(100), np.ones(100), np.zeros(100)], 1)
+    cloud = own.astype(np.float32)
+    assert not len(radar_returns(street(), cloud, np.random.default_rng(0)))
+    cloud[:, 1] = 5
+    assert len(radar_returns(street(), cloud, np.random.default_rng(0)))
+
+
 def test_far_small_and_hidden_things_are_found_more_seldom() -> None:
     def count(*rows: Float, within: float = 1e3) -> int:
         return sum(

@@ -491,3 +491,17 @@ def test_the_search_finds_the_best_weights_of_its_grid() -> None:
     assert all(sum(one.values()) == pytest.approx(1) for one in asked)
     # Where nothing tells them apart, all count alike.
     assert search_weights(("a", "b"), lambda _: 0.5)[0] == {"a": 0.5, "b": 0.5}
+
+
+def test_a_part_may_be_called_like_a_file_of_the_composed_pack(
+    tiny: TinyModels, packs: dict[str, Path], tmp_path: Path
+) -> None:
+    config = tiny.model("llama").config
+    folder = write_part(tmp_path / "named", config, "rear", text=random_change(config, (4,)))
+    seal(folder, name="lora")
+    out = tmp_path / "out"
+    pack = composed(out, [packs["lidar"], folder], method="ties", fold=True)
+    assert len(pack.manifest.text) == 2
+    for part in open_parts([out], None):
+        restore_part(tmp_path / f"{part.name} again", part)
+    assert content(tmp_path / "lora again") == content(folder)
