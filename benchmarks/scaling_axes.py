@@ -12,6 +12,7 @@ from ..runtime.cost import LanguageModelCost
 from ..runtime.frames import SensorFrame
 from ..runtime.kv_prefix import KvPrefix
 from ..runtime.language_model import LanguageModel
+from ..runtime.passes import split_passes
 from ..runtime.runtime import Runtime
 from .scaling import Axis
 
@@ -123,11 +124,15 @@ def tail_run(
         rng.standard_normal(shape).astype(np.float32),
     )
     heads = [model.encode(text, [depth]) for text in texts]
-    cost = LanguageModelCost(config, model.manifest.precision)
-    flops = cost.tail([tokens] * questions, model.boundary(depth), rows)
+    lengths = [tokens] * questions
+    # In as many passes as the runtime would take.
+    passes = split_passes(lengths)
+    cost, boundary = LanguageModelCost(config, model.manifest.precision), model.boundary(depth)
+    flops = sum(cost.tail(lengths[part], boundary, rows) for part in passes)
 
     def run() -> int:
-        model.tail(heads, prefix, depth)
+        for part in passes:
+            model.tail(heads[part], prefix, depth)
         return flops
 
     return run

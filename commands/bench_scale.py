@@ -69,7 +69,8 @@ def run_scale(arguments: Namespace) -> dict[str, Any]:
                 questions=_QUESTIONS,
                 tokens=_TEXT_TOKENS,
                 sensors=sensors,
-                sizes=_TOKENS,
+                # Engines have positions for so many rows only.
+                sizes=[s for s in _TOKENS if sensors * s + _QUESTIONS * _TEXT_TOKENS <= limit],
             ),
         ]
         for text, answers in standing_questions(runtime, _QUESTIONS):
