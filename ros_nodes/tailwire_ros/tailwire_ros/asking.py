@@ -53,6 +53,10 @@ class AskServer:
         self._threads: set[threading.Thread] = set()
         self._idle, self._executing = threading.Condition(), 0
 
+    def open(self) -> None:
+        """Take goals from now on."""
+        self._closing.clear()
+
     def close(self) -> None:
         """End all goals and wait for the runtime to let go of them."""
         self._closing.set()

@@ -207,6 +207,17 @@ class Core:
         old.close()
 
 
+def self_test(runtime: Runtime) -> None:
+    """Run every engine once, so that what is broken is found now and not at the first frame.
+
+    Raises:
+        TailwireError: an engine does not run.
+    """
+    for encoder in runtime.encoders.values():
+        encoder.rehearse(1)
+    runtime.ask((), "Is this a test?", ["yes", "no"])
+
+
 class _Switched:
     """Other sensors for one question."""
 

@@ -30,7 +30,7 @@ from . import diagnostics
 from .adapting import AdaptServer
 from .answering import AnsweringLoop, Round
 from .asking import AskServer
-from .core import Core
+from .core import Core, self_test
 from .outputs import Outputs
 from .parameters import Parameters
 from .sensor_topics import SensorTopics
@@ -74,10 +74,6 @@ class RuntimeNode(LifecycleNode):
         self._core: Core | None = None
         self._loop: AnsweringLoop | None = None
         self._sensors: SensorTopics | None = None
-        self._ask: AskServer | None = None
-        #: Of the active node, and of the configured one.
-        self._actions: list[ActionServer] = []
-        self._servers: list[Any] = []
         self._broken = ""
         self._offers = Services(
             lambda: self._core,
@@ -85,6 +81,13 @@ class RuntimeNode(LifecycleNode):
             lambda: self.parameters["pack_folders"],
             self._pack_swapped,
         )
+        self._ask = AskServer(
+            lambda: self._core if self._loop is not None else None,
+            self.now_ns,
+            self.parameters["base_frame"],
+        )
+        self._actions = self._open_actions()
+        self._open_services()
         self._machine = diagnostics.Machine()
         self._outputs = Outputs(self)
         # By the machine's clock: diagnostics shall come where a simulated clock stands still.
@@ -170,14 +173,13 @@ class RuntimeNode(LifecycleNode):
         runtime = open_runtime(config, progress=log.info)
         self._core = core = Core(runtime, self.now_ns)
         self._offers.loaded = config.pack
-        _self_test(runtime)
+        self_test(runtime)
         self._declare_sensors(runtime)
         parameters.check_unknown()
         if _PACK_QUESTIONS in parameters["questions"]:
             asked += [Question(one.text, one.answers) for one in runtime.pack.questions]
         for question in asked:
             core.watch(question)
-        self._open_services()
         parameters.frozen = True
         self._outputs.pack(self._offers.loaded, core)
         log.info(f"ready: {core.num_standing} standing questions, sensors {runtime.sensors}")
@@ -198,30 +200,37 @@ class RuntimeNode(LifecycleNode):
             core, self._publish, on_problem=self._problem, on_broken=self._engines_broke
         )
         loop.trigger, loop.max_rate_hz = self.parameters["trigger"], self.parameters["max_rate_hz"]
+        self._ask.open()
         self._open_sensors()
+
+    def _open_actions(self) -> list[ActionServer]:
+        """Open for the life of the node: rclpy stumbles over one that is closed while it spins."""
         from tailwire_msgs.action import Adapt, Ask
 
-        self._ask = AskServer(lambda: self._core, self.now_ns, self.parameters["base_frame"])
         adapt = AdaptServer(lambda: self._core)
-        for kind, name, execute in (
-            (Ask, "~/ask", self._ask.execute),
-            (Adapt, "~/adapt", adapt.execute),
-        ):
-            self._actions.append(
-                ActionServer(
-                    self,
-                    kind,
-                    name,
-                    execute,
-                    goal_callback=lambda _: GoalResponse.ACCEPT,
-                    cancel_callback=lambda _: CancelResponse.ACCEPT,
-                    # A cancel must be seen while a goal is worked on.
-                    callback_group=ReentrantCallbackGroup(),
-                    # A piece of text may come every few milliseconds.
-                    feedback_pub_qos_profile=QoSProfile(depth=_FEEDBACK_DEPTH),
-                    result_timeout=10,
-                )
+
+        def accept(_: Any) -> GoalResponse:
+            return GoalResponse.REJECT if self._loop is None else GoalResponse.ACCEPT
+
+        return [
+            ActionServer(
+                self,
+                kind,
+                name,
+                execute,
+                goal_callback=accept,
+                cancel_callback=lambda _: CancelResponse.ACCEPT,
+                # A cancel must be seen while a goal is worked on.
+                callback_group=ReentrantCallbackGroup(),
+                # A piece of text may come every few milliseconds.
+                feedback_pub_qos_profile=QoSProfile(depth=_FEEDBACK_DEPTH),
+                result_timeout=10,
             )
+            for kind, name, execute in (
+                (Ask, "~/ask", self._ask.execute),
+                (Adapt, "~/adapt", adapt.execute),
+            )
+        ]
 
     def _open_sensors(self) -> None:
         core, loop = self._required(), self._loop
@@ -253,29 +262,19 @@ class RuntimeNode(LifecycleNode):
             (srv.LoadPack, "load_pack", self._offers.load_pack),
             (srv.Teach, "teach", self._offers.teach),
         ):
-            self._servers.append(
-                self.create_service(kind, f"~/{name}", handler, callback_group=group)
-            )
+            self.create_service(kind, f"~/{name}", handler, callback_group=group)
 
     def _close_sensors(self) -> None:
         loop, self._loop = self._loop, None
         sensors, self._sensors = self._sensors, None
-        ask, self._ask = self._ask, None
         if sensors is not None:
             sensors.close()
         if loop is not None:
             loop.stop()
-        if ask is not None:
-            ask.close()
-        for action in self._actions:
-            action.destroy()
-        self._actions.clear()
+        self._ask.close()
 
     def _release(self) -> None:
         self._close_sensors()
-        for server in self._servers:
-            self.destroy_service(server)
-        self._servers.clear()
         core, self._core = self._core, None
         if core is not None:
             core.close()
@@ -381,18 +380,9 @@ class RuntimeNode(LifecycleNode):
     def destroy_node(self) -> None:
         """Free everything."""
         self.close()
+        for action in self._actions:
+            action.destroy()
         super().destroy_node()
-
-
-def _self_test(runtime: Runtime) -> None:
-    """Run every engine once, so that what is broken is found now and not at the first frame.
-
-    Raises:
-        TailwireError: an engine does not run.
-    """
-    for encoder in runtime.encoders.values():
-        encoder.rehearse(1)
-    runtime.ask((), "Is this a test?", ["yes", "no"])
 
 
 def main() -> int:
