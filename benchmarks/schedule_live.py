@@ -52,8 +52,10 @@ class LiveFrame:
 
     @property
     def is_marked(self) -> bool:
-        """Whether it says that something was not done anew."""
-        return self.is_cut or any(answer.held for answer in self.answers)
+        """Whether it says that something was not done anew, or late."""
+        return self.is_cut or any(
+            answer.held or answer.late_ms is not None for answer in self.answers
+        )
 
     @property
     def plan_flops(self) -> int:
@@ -165,6 +167,7 @@ class LiveBench:
         return {
             "frames": len(found),
             "frames_over_budget": sum(over),
+            "frames_refused": sum(not one.answers for one in found),
             "answers_missing": sum(self._questions - len(one.answers) for one in found),
             "timeline": {
                 "gflop": [one.plan_flops / 1e9 for one in found],

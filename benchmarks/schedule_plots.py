@@ -107,10 +107,10 @@ def _curves(axes: Axes, found: Mapping[str, Any]) -> None:
     axes.set(
         xlabel="GFLOP a frame, spent on average",
         ylabel="right answers",
-        ylim=(floor - 0.04, max(row["accuracy"] for row in oracle) + 0.03),
+        ylim=(floor - 0.03, max(row["accuracy"] for row in oracle) + 0.03),
         xlim=(0, 1.04 * most),
     )
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.08))
 
 
 def _gains(axes: Axes, compared: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

@@ -79,7 +79,7 @@ def _print_live(found: dict[str, Any]) -> None:
     steps, dying = found["budget_steps"], found["sensors_dying"]
     print(
         f"budget steps: {steps['frames_over_budget']} of {steps['frames']} frames over it, "
-        f"{steps['answers_missing']} answers missing"
+        f"{steps['frames_refused']} refused, {steps['answers_missing']} answers missing"
     )
     print(
         f"sensors dying: {dying['answers_missing']} of the answers of {dying['frames']} frames "
