@@ -42,8 +42,9 @@ def counted(config: RuntimeConfig, sensors: list[str] | None = None) -> dict[str
         card = cost_card(
             runtime.parts, asked, assembly.graphs, sensors or list(runtime.sensors), None
         )
-    # Texts of methods are free to change, and file sizes hold names of paths.
+    # Texts are free to change, and files are as large as the paths in them are long.
     card.pop("method")
+    card["parts"]["language model"].pop("name")
     for engine in card["engines"].values():
         engine.pop("file_bytes")
     return json.loads(json.dumps(card))
