@@ -9,7 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .engine_assembly import EngineAssembly, FoldedChange, Progress, opened_checkpoint
+from .engine_assembly import (
+    DEFAULT_BACKEND,
+    EngineAssembly,
+    FoldedChange,
+    Progress,
+    opened_checkpoint,
+)
 from .export import recipes
 from .runtime.config import (
     CONDITIONED_STARTER_PACK,
@@ -47,7 +53,12 @@ def open_runtime(config: RuntimeConfig | None = None, progress: Progress | None 
     Raises:
         TailwireError: something is missing or does not fit; nothing stays half loaded.
     """
-    return Assembly(config or RuntimeConfig(), progress or (lambda _: None)).runtime()
+    config, tell = config or RuntimeConfig(), progress or (lambda _: None)
+    if config.backend != DEFAULT_BACKEND:
+        from .exported_assembly import open_exported
+
+        return open_exported(config, tell)
+    return Assembly(config, tell).runtime()
 
 
 def load_language_model(

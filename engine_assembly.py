@@ -38,8 +38,12 @@ if TYPE_CHECKING:
 # them, nor `onnx` and `gguf` behind them.
 Progress = Callable[[str], None]
 
+#: Runs engines that are tuned for it, from the cache; the others run exported graphs, see
+#: `exported_assembly.py`.
+DEFAULT_BACKEND = "onnxruntime-cpu"
+
 _BACKENDS: Mapping[str, tuple[EngineLoader, str]] = {
-    "onnxruntime-cpu": (OnnxRuntimeEngine, f"onnxruntime {onnxruntime.__version__}"),
+    DEFAULT_BACKEND: (OnnxRuntimeEngine, f"onnxruntime {onnxruntime.__version__}"),
 }
 _BACKBONE = "efficientnet-lite0"
 _FEATURES_FILE = "features.onnx"

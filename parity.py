@@ -10,98 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from .engine_assembly import FoldedChange, Progress
+from .engine_assembly import Progress
 from .export.parity import Case, Contestant, Parity, compare
-from .export.parity_engines import EngineContestant
-from .export.portable.manifest import LANGUAGE_MODEL_FOLDER, ExportManifest, read_export
-from .exporting import ExportAssembly, Moments
+from .exported_assembly import ExportedAssembly, PackAssembly, loader_of
+from .exporting import Moments
 from .runtime.asking import Preparer
-from .runtime.backends.portable import load_portable
 from .runtime.config import RuntimeConfig
-from .runtime.connections import Connection
-from .runtime.encoder_specs import EncoderSpec, ObjectsInput
+from .runtime.encoder_specs import ObjectsInput
 from .runtime.encoders import Encoder
-from .runtime.engine import EngineLoader
-from .runtime.errors import ConfigError, EngineError, SensorError
-from .runtime.files import sha256_of
-from .runtime.language_model import LanguageModel
-from .runtime.model_config import LanguageModelConfig
-from .runtime.pack import MANIFEST_NAME, Pack
+from .runtime.errors import ConfigError, SensorError
+from .runtime.pack import Pack
 from .runtime.questions import NUSCENES_QA_ANSWERS, Question
 
 #: Back ends that are compared, the reference first.
 BACKENDS = ("onnx-cpu", "onnx-portable", "torch", "tensorrt")
-
-
-class ParityAssembly(ExportAssembly):
-    """Opens the engines of a pack from the cache."""
-
-    def contestant(self, name: str, pack: Pack, tail_blocks: int) -> EngineContestant:
-        """All engines of the pack."""
-        manifest = pack.manifest
-        with self._all_or_nothing():
-            depths = (tail_blocks, manifest.connection.tail_blocks)
-            model = self.language_model(depths, FoldedChange.of(pack))
-            encoders = {
-                encoder: self._encoder(pack, spec)[0] for encoder, spec in manifest.encoders.items()
-            }
-            connection = self._connection(pack, model.config)
-        self.model, self.encoders = model, encoders
-        return EngineContestant(
-            name, model, encoders, connection, manifest.sensor_encoders, tail_blocks
-        )
-
-    def close(self) -> None:
-        """Free all engines."""
-        for engine in self._opened:
-            engine.close()
-
-
-class ExportedAssembly(ParityAssembly):
-    """Opens the engines of a pack from a folder that `tailwire export` wrote."""
-
-    def __init__(
-        self, config: RuntimeConfig, folder: Path, loader: EngineLoader, progress: Progress
-    ) -> None:
-        super().__init__(config, progress)
-        self._folder = folder
-        self._loader = loader
-        self.manifest: ExportManifest = read_export(folder)
-
-    def check_pack(self, pack: Pack, model_sha256: str) -> None:
-        """Refuse an export of another pack or language model.
-
-        Raises:
-            EngineError: it is one.
-        """
-        found = (sha256_of(pack.folder / MANIFEST_NAME), model_sha256)
-        if (self.manifest.pack_sha256, self.manifest.model_sha256) != found:
-            raise EngineError(
-                f"the graphs were exported from pack '{self.manifest.pack}' with "
-                f"{self.manifest.model}, and not from what is here now",
-                field=str(self._folder),
-                remedy="export the pack again",
-            )
-
-    def language_model(self, depths: tuple[int, ...], change: Any = None) -> LanguageModel:
-        """The exported stages."""
-        folder = self._folder / LANGUAGE_MODEL_FOLDER
-        with self._all_or_nothing():
-            return LanguageModel(folder, self._load, threads=self._config.threads)
-
-    def _encoder(self, pack: Pack, spec: EncoderSpec) -> tuple[Encoder, int]:
-        if isinstance(spec.input, ObjectsInput):
-            return Encoder(spec, None), 0
-        name = next(n for n, one in pack.manifest.encoders.items() if one is spec)
-        return Encoder(spec, self._open(f"encoder {name}")), 0
-
-    def _connection(self, pack: Pack, config: LanguageModelConfig) -> Connection:
-        engine = self._open("connection")
-        return Connection(pack.manifest.connection, config, engine, pack.connection_weights)
-
-    def _open(self, role: str) -> Any:
-        path = self._folder / self.manifest.graph(role).file
-        return self._load(path, threads=self._config.threads)
 
 
 def run_parity(
@@ -131,7 +53,7 @@ def run_parity(
     tell = progress or (lambda _: None)
     _check(backends, export)
     with ExitStack() as stack:
-        local = ParityAssembly(config, tell)
+        local = PackAssembly(config, tell)
         sources = local.sources()
         pack = sources.pack
         depth = config.tail_blocks or pack.manifest.tail_blocks
@@ -150,7 +72,7 @@ def run_parity(
                 checkpoint = open_for_pack(sources.checkpoint, pack)
                 opened.append(TorchContestant(pack, checkpoint, depth))
             elif export is not None:  # `_check` has seen to it.
-                loader = load_portable if name == "onnx-portable" else _tensorrt(export)
+                loader = loader_of(name, export, tell)
                 exported = ExportedAssembly(config, export, loader, tell)
                 exported.check_pack(pack, sources.checkpoint_sha256)
                 opened.append(exported.contestant(name, pack, depth))
@@ -178,14 +100,8 @@ def _check(backends: Sequence[str], export: Path | None) -> None:
         )
 
 
-def _tensorrt(export: Path) -> EngineLoader:
-    from .tensorrt_store import TensorRtLoader
-
-    return TensorRtLoader(export)
-
-
 def _cases(
-    assembly: ParityAssembly,
+    assembly: PackAssembly,
     pack: Pack,
     questions: Sequence[Question],
     moments: Moments,

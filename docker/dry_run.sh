@@ -10,7 +10,10 @@ trap 'rm -rf "$work"' EXIT
 
 bash -n docker/entrypoint.sh
 
-"$python" -m pip wheel --quiet --no-deps --wheel-dir "$work" .
+# Of a copy: building leaves a folder behind.
+mkdir "$work/source"
+git ls-files -z | tar --create --null --files-from=- | tar --extract --directory "$work/source"
+"$python" -m pip wheel --quiet --no-deps --wheel-dir "$work" "$work/source" 2> /dev/null
 wheel=$(echo "$work"/tailwire-*.whl)
 for kernel in range_image bev_grid image_input prefix_pack top_rows; do
   "$python" -m zipfile -l "$wheel" | grep -q "kernels/$kernel.cu" || {

@@ -73,7 +73,9 @@ class RuntimeConfig(BaseModel):
         tail_blocks: tail depth, or None for the pack's own.
         threads: threads of one engine.
         max_age_ms: frames older than this, against the newest, are not used.
-        backend: what executes engines.
+        backend: what executes engines: `onnxruntime-cpu` those of the cache, the others
+            (`exported_assembly.LOADERS`) the graphs of `engines`.
+        engines: folder that `tailwire export` wrote.
         policy: what chooses the encoders of a frame; `fixed` runs them all.
         budget: limits per frame.
         depths: tail depths that a policy may choose; None for all that engines and pack allow.
@@ -91,6 +93,7 @@ class RuntimeConfig(BaseModel):
     threads: int = Field(default=2, gt=0, le=256)
     max_age_ms: float = Field(default=1000.0, gt=0)
     backend: str = "onnxruntime-cpu"
+    engines: str | None = None
     policy: PolicyName = "fixed"
     budget: Budget = Budget()
     depths: tuple[Annotated[int, Field(gt=0)], ...] | None = None

@@ -18,6 +18,7 @@ from tailwire.export.portable.manifest import (
     ExportedGraph,
     ExportManifest,
     TensorShapes,
+    pack_identity,
     read_export,
 )
 from tailwire.export.portable.precisions import read_precisions
@@ -25,6 +26,7 @@ from tailwire.export.portable.readiness import problems_of
 from tailwire.exporting import export
 from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from tailwire.runtime.errors import ConfigError, EngineError
+from tailwire.runtime.pack import FileSpec, load_pack
 
 from .exports import LIMITS, Exports
 
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def conditioned(cache: None, tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Exports:
+def conditioned(
+    export_cache: None, tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory
+) -> Exports:
     return Exports(tiny, tmp_path_factory.mktemp("conditioned"), "conditioned")
 
 
@@ -278,3 +282,16 @@ def test_the_manifest_says_what_it_was_made_of(conditioned: Exports) -> None:
     assert bias.least[3] == bias.least[2] + 1 and bias.most[2] == 3 * 40
     with pytest.raises(EngineError, match="no graph 'nose'"):
         manifest.graph("nose")
+
+
+def test_what_graphs_depend_on_makes_another_pack(conditioned: Exports) -> None:
+    pack = load_pack(Path(conditioned.config.pack)).manifest
+    known = pack_identity(pack)
+    assert read_export(conditioned.get("fp32")).pack_sha256 == known
+    other = FileSpec(sha256="0" * 64)
+    connection = pack.model_copy(update={"files": {**pack.files, pack.connection.file: other}})
+    described = pack.model_copy(update={"description": "other", "questions": ()})
+    assert pack_identity(connection) == pack_identity(described) == known
+    encoder = pack.model_copy(update={"files": {**pack.files, "lidar.safetensors": other}})
+    deeper = pack.model_copy(update={"tail_blocks": 1})
+    assert len({known, pack_identity(encoder), pack_identity(deeper)}) == 3

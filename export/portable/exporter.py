@@ -16,13 +16,12 @@ import onnx
 from ... import __version__
 from ...runtime.encoder_specs import EncoderSpec, ObjectsInput
 from ...runtime.errors import ConfigError
-from ...runtime.files import partial_name, sha256_of, sync_folder
+from ...runtime.files import partial_name, sync_folder
 from ...runtime.model_manifest import ModelManifest
-from ...runtime.pack import MANIFEST_NAME as PACK_MANIFEST
 from ...runtime.pack import Pack
 from ..checkpoint import Checkpoint
 from ..connection_graphs import build_connection
-from ..encoder_builds import build_encoder
+from ..encoder_builds import COST_FILE, build_encoder
 from ..folded_checkpoint import open_for_pack
 from ..graph import GraphBuilder
 from ..llm_graphs import Stage, build_language_model
@@ -37,6 +36,7 @@ from .manifest import (
     Target,
     TensorShapes,
     hashes_of,
+    pack_identity,
 )
 from .precisions import PartPrecisions
 from .profiles import (
@@ -165,7 +165,7 @@ class _Export:
             tailwire=__version__,
             target=self._options.target,
             pack=self._manifest.name,
-            pack_sha256=sha256_of(self._sources.pack.folder / PACK_MANIFEST),
+            pack_sha256=pack_identity(self._manifest),
             model=self._sources.model,
             model_sha256=self._sources.checkpoint_sha256,
             graphs=tuple(self._graphs),
@@ -183,6 +183,7 @@ class _Export:
             build_encoder(spec, files, Path(made), self._progress)
             source = Path(made) / "encoder.onnx"
             model = onnx.load(str(source))
+            cost = (Path(made) / COST_FILE).read_bytes()
             scales: dict[str, float] = {}
             if precision == "int8":
                 if self._frames is None:
@@ -207,6 +208,7 @@ class _Export:
             _stored_as(precision, half),
             encoder_sizes(max(1, sensors)),
         )
+        (self._folder / "encoders" / f"{name}.json").write_bytes(cost)
 
     def _half(self, precision: str) -> bool:
         return precision == "fp16" or (self._options.target == "tensorrt" and precision != "fp32")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -10,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...runtime.errors import EngineError
 from ...runtime.files import inside, sha256_of
+from ...runtime.pack import PackManifest
 
 MANIFEST_NAME = "export.json"
 
@@ -81,7 +84,7 @@ class ExportManifest(BaseModel):
         tailwire: version that wrote it.
         target: what it was written for.
         pack: name of the pack.
-        pack_sha256: of its `pack.yaml`, which holds the hashes of all its files.
+        pack_sha256: see `pack_identity`.
         model: name of the language model.
         model_sha256: of its checkpoint.
         graphs: all graphs.
@@ -142,6 +145,25 @@ def read_export(folder: Path, *, verify: bool = False) -> ExportManifest:
             problem = "is missing" if found < 0 else "has changed since the export"
             raise EngineError(f"the file {problem}", field=str(file), remedy="export again")
     return manifest
+
+
+def pack_identity(pack: PackManifest) -> str:
+    """A hash of all that graphs of a pack depend on.
+
+    Weights of the connection are inputs of its graph, so they may change, as may calibration,
+    questions and descriptions.
+    """
+    left_out = {pack.connection.file, pack.calibration}
+    content = {
+        **pack.model_dump(mode="json", include={"base_model", "encoders", "tail_blocks"}),
+        "connection": pack.connection.model_dump(mode="json", exclude={"file", "lora_rank"}),
+        "files": {
+            name: file.sha256
+            for name, file in pack.files.items()
+            if name not in left_out and not name.endswith(".md")
+        },
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def hashes_of(folder: Path) -> dict[str, FileHash]:
