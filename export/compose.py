@@ -32,7 +32,7 @@ from ..runtime.files import (
     write_atomic,
 )
 from ..runtime.low_rank import LowRankChange
-from ..runtime.pack import MANIFEST_NAME, FileSpec, PackManifest, SensorSpec, load_pack
+from ..runtime.pack import MANIFEST_NAME, FileSpec, PackManifest, SensorSpec, check_pack
 from .compose_checks import check_parts, licence_notes
 from .compose_connections import (
     JoinedConnection,
@@ -43,6 +43,7 @@ from .compose_connections import (
 )
 from .compose_parts import Part, lora_change
 from .merging import DEFAULT_WEIGHT, LINEAR, MergeOptions, merge
+from .weight_files import StoredWeights, WeightFile
 
 Float = NDArray[np.float32]
 
@@ -86,7 +87,7 @@ class Composition:
     """
 
     manifest: PackManifest
-    made: Mapping[str, bytes]
+    made: Mapping[str, bytes | WeightFile]
     copied: Mapping[str, Path]
     licences: Sequence[str]
     notes: Sequence[str]
@@ -120,8 +121,9 @@ def compose(parts: Sequence[Part], request: CompositionRequest) -> Composition:
     modalities = Modalities.of(parts)
     stored = {part.name: _stored_names(part) for part in parts}
     merged = _merge(parts, weights, request, modalities, stored)
-    connection, made, text = merged.connection, dict(merged.made), merged.text
-    made[_CONNECTION] = _saved(connection.weights)
+    connection, text = merged.connection, merged.text
+    made: dict[str, bytes | WeightFile] = {**merged.made}
+    made[_CONNECTION] = WeightFile(connection.arrays)
     copied: dict[str, Path] = {}
     for part in parts:
         copied[_manifest_name(part)] = part.manifest_file
@@ -241,9 +243,8 @@ def _merge(
 ) -> _Merged:
     """The connection, and what becomes of the parts' changes of the language model."""
     loaded = {part.name: part.connection_weights() for part in parts}
-    loras = {part.name: lora_change(part, loaded[part.name]) for part in parts}
     if request.method not in LINEAR:
-        return _merged_whole(parts, weights, request, modalities, loaded, loras)
+        return _merged_whole(parts, weights, request, modalities, loaded)
     text = [
         TextChangeSpec(
             file=stored[part.name][one.file], weight=weights[part.name] * one.weight, part=part.name
@@ -256,9 +257,10 @@ def _merge(
         return _Merged(joined, tuple(text), {}, ())
     made: dict[str, bytes] = {}
     for part in parts:
-        if loras[part.name].factors:
+        lora = lora_change(part, loaded[part.name])
+        if lora.factors:
             file = f"{part.name}.{_FOLDED}"
-            made[file] = _saved(loras[part.name].arrays())
+            made[file] = _saved(lora.arrays())
             text.append(TextChangeSpec(file=file, weight=weights[part.name], part=part.name))
     return _Merged(join_connections(parts, loaded, modalities, None), tuple(text), made, ())
 
@@ -268,10 +270,10 @@ def _merged_whole(
     weights: Mapping[str, float],
     request: CompositionRequest,
     modalities: Modalities,
-    loaded: Mapping[str, Mapping[str, Float]],
-    loras: Mapping[str, LowRankChange],
+    loaded: Mapping[str, StoredWeights],
 ) -> _Merged:
     """Methods that are no weighted sums: one change, of which the parts cannot be told apart."""
+    loras = {part.name: lora_change(part, loaded[part.name]) for part in parts}
     texts = {part.name: part.text_change() or LowRankChange({}) for part in parts}
     beside = merge(request.method, {n: (weights[n], c) for n, c in loras.items()}, request.options)
     inside_ = merge(request.method, {n: (weights[n], c) for n, c in texts.items()}, request.options)
@@ -300,13 +302,16 @@ def _sensors(parts: Sequence[Part], modalities: Modalities) -> tuple[SensorSpec,
 
 
 def _files(
-    parts: Sequence[Part], made: Mapping[str, bytes], copied: Mapping[str, Path]
+    parts: Sequence[Part], made: Mapping[str, bytes | WeightFile], copied: Mapping[str, Path]
 ) -> dict[str, FileSpec]:
     files = {name: FileSpec(sha256=sha256_of(path)) for name, path in copied.items()}
     for part in parts:
         files |= {n: spec for n, spec in part.manifest.files.items() if spec.registry is not None}
     for name, content in made.items():
-        files[name] = FileSpec(sha256=hashlib.sha256(content).hexdigest())
+        digest = hashlib.sha256()
+        for chunk in [content] if isinstance(content, bytes) else content.chunks():
+            digest.update(chunk)
+        files[name] = FileSpec(sha256=digest.hexdigest())
     return dict(sorted(files.items()))
 
 
@@ -344,7 +349,7 @@ def write_composition(folder: Path, composition: Composition) -> None:
         sort_keys=False,
         allow_unicode=True,
     )
-    content: dict[str, bytes | Path] = {**composition.copied, **composition.made}
+    content: dict[str, bytes | Path | WeightFile] = {**composition.copied, **composition.made}
     _write(folder, {**content, MANIFEST_NAME: text.encode()})
 
 
@@ -359,7 +364,7 @@ def restore_part(folder: Path, part: Part) -> None:
     _write(folder, {**part.files, MANIFEST_NAME: part.manifest_file})
 
 
-def _write(folder: Path, content: Mapping[str, bytes | Path]) -> None:
+def _write(folder: Path, content: Mapping[str, bytes | Path | WeightFile]) -> None:
     check_target(folder)
     aside = folder.parent / partial_name(folder.name)
     try:
@@ -368,10 +373,13 @@ def _write(folder: Path, content: Mapping[str, bytes | Path]) -> None:
             path = inside(aside, name, error=PackError)
             if isinstance(data, bytes):
                 write_atomic(path, data)
+            elif isinstance(data, WeightFile):
+                with open_atomic(path) as file:
+                    file.writelines(data.chunks())
             else:
                 with open_atomic(path) as file, data.open("rb") as source:
                     shutil.copyfileobj(source, file)
-        load_pack(aside)
+        check_pack(aside, StoredWeights)
         check_target(folder)
         aside.rename(folder)
         sync_folder(folder.parent)

@@ -18,6 +18,7 @@ from ..runtime.connections import ConnectionSpec
 from ..runtime.encoder_specs import EncoderSpec
 from ..runtime.low_rank import LowRankChange
 from .compose_parts import Part
+from .weight_files import LaterArray, StoredWeights
 
 Float = NDArray[np.float32]
 
@@ -63,16 +64,16 @@ class JoinedConnection:
 
     Attributes:
         spec: its shape.
-        weights: of it.
+        arrays: its weights, made when they are written.
     """
 
     spec: ConnectionSpec
-    weights: dict[str, Float]
+    arrays: dict[str, LaterArray]
 
 
 def join_connections(
     parts: Sequence[Part],
-    loaded: Mapping[str, Mapping[str, Float]],
+    loaded: Mapping[str, StoredWeights],
     modalities: Modalities,
     lora_weights: Mapping[str, float] | None,
 ) -> JoinedConnection:
@@ -92,38 +93,33 @@ def join_connections(
         per_block=any(one.per_block for one in specs),
         hidden=max(one.hidden for one in specs),
     )
-    weights: dict[str, Float] = {}
+    arrays: dict[str, LaterArray] = {}
     for part in ordered:
-        own = loaded[part.name]
+        own, shape = loaded[part.name], part.manifest.connection
         for sensor in part.manifest.sensor_encoders:
-            weights[f"sensor.{sensor}"] = own[f"sensor.{sensor}"]
+            name = f"sensor.{sensor}"
+            arrays[name] = _kept(own, name)
         for encoder in part.manifest.encoders:
             name = modalities.names[part.name, encoder]
-            weights[f"gate.{name}"] = own[f"gate.{encoder}"]
+            arrays[f"gate.{name}"] = _kept(own, f"gate.{encoder}")
             for side in ("key", "value"):
                 for factor in ("w1", "b1", "w2", "b2"):
-                    array = own[f"{encoder}.{side}.{factor}"]
-                    fitted = _fitted(array, factor, part.manifest.connection, spec)
-                    weights[f"{name}.{side}.{factor}"] = fitted
-    if lora_weights is None:
-        return JoinedConnection(spec, weights)
+                    source = f"{encoder}.{side}.{factor}"
+                    arrays[f"{name}.{side}.{factor}"] = _fitted(own, source, factor, shape, spec)
     with_lora = [part for part in ordered if part.manifest.connection.lora_rank]
-    if with_lora:
-        ranks = {part.name: part.manifest.connection.lora_rank for part in with_lora}
-        for at in range(spec.tail_blocks):
-            for side in ("key", "value"):
-                factors = [_lora(part, loaded[part.name], at, side) for part in with_lora]
-                name = f"lora.{at}.{side}"
-                weights[f"{name}.a"] = np.concatenate([a for a, _ in factors], axis=1)
-                weights[f"{name}.b"] = np.concatenate([b for _, b in factors])
-        lora_parts = tuple(
-            LoraPart(name=name, rank=rank, weight=lora_weights[name])
-            for name, rank in ranks.items()
-        )
-        rank = sum(ranks.values())
-        changes = {"lora_rank": rank, "lora_parts": lora_parts}
-        spec = ConnectionSpec.model_validate(spec.model_dump() | changes)
-    return JoinedConnection(spec, weights)
+    if lora_weights is None or not with_lora:
+        return JoinedConnection(spec, arrays)
+    ranks = {part.name: part.manifest.connection.lora_rank for part in with_lora}
+    for at in range(spec.tail_blocks):
+        for side in ("key", "value"):
+            for factor, axis in (("a", 1), ("b", 0)):
+                name = f"lora.{at}.{side}.{factor}"
+                arrays[name] = _beside(with_lora, loaded, name, axis)
+    lora_parts = tuple(
+        LoraPart(name=name, rank=rank, weight=lora_weights[name]) for name, rank in ranks.items()
+    )
+    changes = {"lora_rank": sum(ranks.values()), "lora_parts": lora_parts}
+    return JoinedConnection(ConnectionSpec.model_validate(spec.model_dump() | changes), arrays)
 
 
 def with_lora(joined: JoinedConnection, change: LowRankChange, num_blocks: int) -> JoinedConnection:
@@ -139,7 +135,7 @@ def with_lora(joined: JoinedConnection, change: LowRankChange, num_blocks: int) 
     if not rank:
         return joined
     some = next(iter(change.factors.values()))
-    weights = dict(joined.weights)
+    arrays = dict(joined.arrays)
     for at in range(spec.tail_blocks):
         for side in ("key", "value"):
             a = np.zeros((some[0].shape[0], rank), np.float32)
@@ -147,9 +143,11 @@ def with_lora(joined: JoinedConnection, change: LowRankChange, num_blocks: int) 
             found = change.factors.get((num_blocks - spec.tail_blocks + at, side))
             if found is not None:
                 a[:, : found[0].shape[1]], b[: len(found[1])] = found
-            weights[f"lora.{at}.{side}.a"], weights[f"lora.{at}.{side}.b"] = a, b
+            for factor, array in (("a", a), ("b", b)):
+                made = LaterArray(array.shape, lambda array=array: array)
+                arrays[f"lora.{at}.{side}.{factor}"] = made
     changes = {"lora_rank": rank, "lora_parts": ()}
-    return JoinedConnection(ConnectionSpec.model_validate(spec.model_dump() | changes), weights)
+    return JoinedConnection(ConnectionSpec.model_validate(spec.model_dump() | changes), arrays)
 
 
 def encoder_in(part: Part, encoder: str, stored: Mapping[str, str]) -> EncoderSpec:
@@ -163,26 +161,50 @@ def encoder_in(part: Part, encoder: str, stored: Mapping[str, str]) -> EncoderSp
     return EncoderSpec.model_validate(spec.model_dump() | changes)
 
 
-def _lora(part: Part, weights: Mapping[str, Float], at: int, side: str) -> tuple[Float, Float]:
-    """Factors of one part; where it was composed or adapted itself, as its own parts counted."""
-    a, b = weights[f"lora.{at}.{side}.a"], weights[f"lora.{at}.{side}.b"]
-    counted = part.manifest.connection.lora_weights
-    return a, b if counted is None else b * counted[:, None]
+def _kept(weights: StoredWeights, name: str) -> LaterArray:
+    """An array as it is."""
+    return LaterArray(weights.shape(name), lambda: weights[name])
 
 
-def _fitted(array: Float, factor: str, own: ConnectionSpec, spec: ConnectionSpec) -> Float:
+def _beside(
+    parts: Sequence[Part], loaded: Mapping[str, StoredWeights], name: str, axis: int
+) -> LaterArray:
+    """One factor of all LoRAs side by side; of a part that was adapted, as its parts counted."""
+
+    def make() -> Float:
+        found: list[Float] = []
+        for part in parts:
+            array, counted = loaded[part.name][name], part.manifest.connection.lora_weights
+            found.append(array if counted is None or axis else array * counted[:, None])
+        return np.concatenate(found, axis=axis)
+
+    shapes = [loaded[part.name].shape(name) for part in parts]
+    shape = [*shapes[0]]
+    shape[axis] = sum(one[axis] for one in shapes)
+    return LaterArray(tuple(shape), make)
+
+
+def _fitted(
+    weights: StoredWeights, name: str, factor: str, own: ConnectionSpec, spec: ConnectionSpec
+) -> LaterArray:
     """A factor of an aligner in the composed shape: the same function.
 
     Inner columns that are added give GELU(0) = 0 and meet rows of zeros. Keys that were shared by
     all blocks are said once per block.
     """
     more = spec.hidden - own.hidden
-    if factor == "w1" and more:
-        array = np.pad(array, ((0, 0), (0, more)))
-    elif factor == "b1" and more:
-        array = np.pad(array, (0, more))
-    elif factor == "w2" and more:
-        array = np.pad(array, ((0, more), (0, 0)))
-    if factor in ("w2", "b2") and spec.per_block and not own.per_block:
-        array = np.tile(array, (1, spec.tail_blocks) if factor == "w2" else spec.tail_blocks)
-    return array
+    padding = {"w1": ((0, 0), (0, more)), "b1": ((0, more),), "w2": ((0, more), (0, 0))}
+    wide = padding.get(factor, ((0, 0),))
+    times = spec.tail_blocks if spec.per_block and not own.per_block else 1
+    repeats = {"w2": (1, times), "b2": (times,)}.get(factor)
+    shape = [size + sum(pad) for size, pad in zip(weights.shape(name), wide, strict=True)]
+    if repeats is not None:
+        shape = [size * often for size, often in zip(shape, repeats, strict=True)]
+
+    def make() -> Float:
+        array = weights[name]
+        if more:
+            array = np.pad(array, wide)
+        return array if repeats is None or times == 1 else np.tile(array, repeats)
+
+    return LaterArray(tuple(shape), make)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from ..runtime.composition_specs import Method
 from ..runtime.errors import ConfigError, PackError
 from ..runtime.files import inside
 from ..runtime.low_rank import LowRankChange, Place, join, read_change
-from ..runtime.pack import MANIFEST_NAME, PackManifest, load_pack, read_manifest_file, read_weights
+from ..runtime.pack import MANIFEST_NAME, PackManifest, check_pack, read_manifest_file
+from .weight_files import StoredWeights
 
 Float = NDArray[np.float32]
 
@@ -44,9 +45,9 @@ class Part:
     def label(self) -> str:
         return f"{self.manifest.name} {self.manifest.version}"
 
-    def connection_weights(self) -> dict[str, Float]:
-        """Of its connection."""
-        return read_weights(self.files[self.manifest.connection.file])
+    def connection_weights(self) -> StoredWeights:
+        """Of its connection; read when they are asked for."""
+        return StoredWeights(self.files[self.manifest.connection.file])
 
     def text_change(self) -> LowRankChange | None:
         """What it changes in all projections of the language model, None for nothing."""
@@ -79,7 +80,7 @@ def open_parts(folders: Sequence[Path], names: Sequence[str] | None) -> list[Par
         )
     parts: list[Part] = []
     for index, folder in enumerate(folders):
-        manifest = load_pack(folder).manifest
+        manifest = check_pack(folder, StoredWeights)
         if manifest.composition is not None:
             parts += parts_of(folder, manifest)
             continue
@@ -133,7 +134,7 @@ def part_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "pack"
 
 
-def lora_change(part: Part, weights: dict[str, Float]) -> LowRankChange:
+def lora_change(part: Part, weights: Mapping[str, Float]) -> LowRankChange:
     """The LoRA of a part's connection as a change of the language model's blocks."""
     spec, base = part.manifest.connection, part.manifest.base_model
     first = base.num_blocks - spec.tail_blocks

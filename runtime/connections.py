@@ -492,19 +492,20 @@ def check_weights(
             remedy="the weights belong to another connection; make the pack again",
         )
     for name, shape in shapes.items():
-        if weights[name].shape != shape:
+        array = weights[name]
+        if array.shape != shape:
             raise PackError(
-                f"shape {weights[name].shape} where {shape} is needed",
+                f"shape {array.shape} where {shape} is needed",
                 field=f"{field}: {name}",
                 remedy="the weights belong to another connection; make the pack again",
             )
-        if weights[name].dtype != np.float32:
+        if array.dtype != np.float32:
             raise PackError(
-                f"dtype {weights[name].dtype} where float32 is needed",
+                f"dtype {array.dtype} where float32 is needed",
                 field=f"{field}: {name}",
                 remedy="convert the weights",
             )
-        if not np.isfinite(weights[name]).all():
+        if not np.isfinite(array).all():
             raise PackError(
                 "the weights are not finite",
                 field=f"{field}: {name}",

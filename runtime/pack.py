@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -297,12 +297,33 @@ def load_pack(folder: Path) -> Pack:
         PackError: the manifest is broken, a file is missing or of another hash, or weights do not
             fit the manifest.
     """
+    kept: dict[str, NDArray[np.float32]] = {}
+
+    def read(path: Path) -> Mapping[str, NDArray[np.float32]]:
+        kept.update(read_weights(path))
+        return kept
+
+    return Pack(folder, check_pack(folder, read), kept)
+
+
+def check_pack(
+    folder: Path, read: Callable[[Path], Mapping[str, NDArray[np.float32]]]
+) -> PackManifest:
+    """Check a pack as `load_pack` does, with the connection's weights read in another way.
+
+    Args:
+        folder: of the pack.
+        read: gives the arrays of a file; each is asked for once.
+
+    Raises:
+        PackError: see `load_pack`.
+    """
     manifest = read_manifest(folder)
     for name, spec in manifest.files.items():
         if spec.registry is None:
             _check_hash(folder, name, spec.sha256)
     path = inside(folder, manifest.connection.file, error=PackError)
-    weights = read_weights(path)
+    weights = read(path)
     encoders = {name: (spec.tokens, spec.width) for name, spec in manifest.encoders.items()}
     shapes = weight_shapes(
         manifest.connection, manifest.base_model, encoders, manifest.sensor_encoders
@@ -311,7 +332,7 @@ def load_pack(folder: Path) -> Pack:
     for change in manifest.text:
         # Checked and let go: whoever needs it reads it again, where engines are built.
         read_change(inside(folder, change.file, error=PackError))
-    return Pack(folder, manifest, weights)
+    return manifest
 
 
 def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
