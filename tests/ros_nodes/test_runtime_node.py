@@ -27,6 +27,7 @@ from sensor_msgs.msg import CameraInfo
 
 from tailwire_msgs.msg import Answer
 from tailwire_ros.conversion import time_message
+from tailwire_ros.runtime_node import RuntimeNode
 
 from .nodes import QUESTIONS, Spin, make, start, state
 from .robot import BEST_EFFORT, RELIABLE, Robot, jpeg, points, wait_for
@@ -72,6 +73,12 @@ def test_answers_are_those_of_the_core(spin: Spin, environment: Setup, qos: QoSP
     assert plan.actions == ["run", "run", "run"]
 
 
+def listens(node: RuntimeNode) -> bool:
+    """Whether the middleware knows of a subscription to the LiDAR."""
+    topics = node.get_subscriber_names_and_types_by_node("tailwire", "/")
+    return "/lidar_top/points" in [name for name, _ in topics]
+
+
 def test_life_cycle_twice_leaves_nothing_behind(spin: Spin, environment: Setup) -> None:
     node = make(spin, environment)
     threads = set(threading.enumerate())
@@ -82,11 +89,9 @@ def test_life_cycle_twice_leaves_nothing_behind(spin: Spin, environment: Setup) 
         assert runtime is not None
         assert node.trigger_activate() == SUCCESS
         assert state(node) == State.PRIMARY_STATE_ACTIVE
-        topics = {name for name, _ in node.get_subscriber_names_and_types_by_node("tailwire", "/")}
-        assert "/lidar_top/points" in topics
+        wait_for(lambda: listens(node))
         assert node.trigger_deactivate() == SUCCESS
-        topics = {name for name, _ in node.get_subscriber_names_and_types_by_node("tailwire", "/")}
-        assert "/lidar_top/points" not in topics
+        wait_for(lambda: not listens(node))
         assert node.trigger_cleanup() == SUCCESS
         assert node.core is None
         with pytest.raises(Exception, match="closed"):
