@@ -15,6 +15,7 @@ from .export.portable.manifest import (
     pack_identity,
     read_export,
 )
+from .export.portable.self_check import check_engine
 from .exporting import ExportAssembly
 from .runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from .runtime.backends.onnxruntime_gpu import load_cuda, load_tensorrt_provider
@@ -138,8 +139,24 @@ class ExportedAssembly(PackAssembly):
         # That of the tuned engines, which nothing of an export needs.
         super().__init__(config.model_copy(update={"backend": DEFAULT_BACKEND}), progress)
         self._folder = folder
-        self._loader = loader
+        self._loader = self._checked(loader)
         self.manifest: ExportManifest = read_export(folder)
+
+    def _checked(self, loader: EngineLoader) -> EngineLoader:
+        """A loader whose engines must give what their graphs give."""
+
+        def load(path: Path, *, threads: int) -> Engine:
+            engine = loader(path, threads=threads)
+            try:
+                for graph in self.manifest.graphs:
+                    if self._folder / graph.file == path:
+                        check_engine(self._folder, graph, engine)
+            except EngineError:
+                engine.close()
+                raise
+            return engine
+
+        return load
 
     def check_pack(self, pack: Pack, model_sha256: str) -> None:
         """Refuse an export of another pack or language model.

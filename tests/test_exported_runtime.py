@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import onnx
 import pytest
 
 from tailwire import open_runtime
+from tailwire.export.portable.manifest import MANIFEST_NAME, ExportManifest, hashes_of
 from tailwire.exported_assembly import WithCpu
 from tailwire.runtime.backends.onnxruntime_gpu import load_cuda
 from tailwire.runtime.config import RuntimeConfig
@@ -77,3 +80,42 @@ def test_a_graph_that_the_device_cannot_take_goes_to_the_cpu(exports: Exports) -
     engine.close()
     with pytest.raises(EngineError):
         WithCpu(load_cuda, said.append)(Path("none.onnx"), threads=1)
+
+
+def test_an_engine_that_computes_something_else_is_refused_at_once(
+    exports: Exports, tmp_path: Path
+) -> None:
+    folder = tmp_path / "wrong"
+    shutil.copytree(exports.get("fp32"), folder)
+    path = folder / "connection.onnx"
+    model = onnx.load(str(path))
+    for node in model.graph.node:
+        if node.op_type == "Softmax":
+            node.op_type = "Sigmoid"
+            del node.attribute[:]
+    onnx.save(model, str(path))
+    rewrite_hashes(folder)
+    wrong = config(exports, backend="onnx-portable", engines=str(folder))
+    with pytest.raises(EngineError, match="the engine of 'connection' gives other numbers"):
+        open_runtime(wrong)
+    shutil.copy(exports.get("fp32") / "connection.onnx", path)
+    (folder / "connection.known.safetensors").write_bytes(b"broken")
+    rewrite_hashes(folder)
+    with pytest.raises(EngineError, match="should give cannot be read"):
+        open_runtime(wrong)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
+def test_engines_of_every_precision_know_their_own_numbers(
+    exports: Exports, precision: str
+) -> None:
+    folder = exports.get(precision)
+    fused = config(exports, backend="onnxruntime-portable", engines=str(folder))
+    assert answers(fused)[0] in ("yes", "no")
+
+
+def rewrite_hashes(folder: Path) -> None:
+    """As if it had been exported so."""
+    manifest = ExportManifest.model_validate_json((folder / MANIFEST_NAME).read_bytes())
+    manifest = manifest.model_copy(update={"files": hashes_of(folder)})
+    (folder / MANIFEST_NAME).write_text(manifest.model_dump_json())

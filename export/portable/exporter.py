@@ -48,6 +48,7 @@ from .profiles import (
     language_model_sizes,
     shape_at,
 )
+from .self_check import write_known
 
 Progress = Callable[[str], None]
 
@@ -161,6 +162,8 @@ class _Export:
         checkpoint = open_for_pack(self._sources.checkpoint, self._sources.pack)
         self._connection(checkpoint)
         self._language_model(checkpoint)
+        self._progress("running every graph once, for what its engines should give")
+        write_known(self._folder, self._graphs, threads=self._options.threads)
         manifest = ExportManifest(
             tailwire=__version__,
             target=self._options.target,
