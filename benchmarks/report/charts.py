@@ -15,6 +15,8 @@ Rows = list[tuple[str, ...]]
 
 #: So few single points have their names beside them.
 _NAMED = 8
+#: About as wide as a letter, and as high as a line, of such a name.
+_LETTER, _LINE = 5.6, 13.0
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,8 @@ def pareto(
     for point in dots:
         at, height = x(point.gflop), y(point.accuracy)
         drawing.circle(at, height, 3.5 if curves else 6, "dot", _told(point))
-        if len(dots) <= _NAMED:
-            ends = at > (x.begin + x.end) / 2
-            drawing.text(
-                at + (-11 if ends else 11), height + 4, point.name, "tick end" if ends else "tick"
-            )
+    if len(dots) <= _NAMED:
+        _name_dots(drawing, [(x(p.gflop), y(p.accuracy), p.name) for p in dots], x)
     key: list[tuple[str, str]] = [("dot", dots_name)] if dots else []
     for colour, (name, curve) in zip(COLOURS * 3, curves.items(), strict=False):
         ordered = sorted(curve, key=lambda point: point.gflop)
@@ -96,6 +95,24 @@ def pareto(
         ]
     rows += [(name, "", "0", f"{level:.1%}", "") for name, level in levels.items()]
     return Chart(str(drawing), rows, key)
+
+
+def _name_dots(drawing: Drawing, dots: Sequence[tuple[float, float, str]], x: Scale) -> None:
+    """Names beside dots, moved up or down where they would lie on each other."""
+    taken: list[tuple[float, float, float]] = []
+    for at, height, name in sorted(dots):
+        to_left = at > (x.begin + x.end) / 2
+        width = _LETTER * len(name)
+        left = at - 11 - width if to_left else at + 11
+        for move in (4, -12, 20, -28, 36, -44, 52):
+            line = height + move
+            if all(
+                abs(line - other) >= _LINE or left > end or left + width < begin
+                for begin, end, other in taken
+            ):
+                break
+        taken.append((left, left + width, line))
+        drawing.text(at + (-11 if to_left else 11), line, name, "tick end" if to_left else "tick")
 
 
 def waterfall(

@@ -14,6 +14,8 @@ from .charts import Chart, Rows
 from .findings import Findings
 from .sections import Moment, Pictures, Section, sections, tiles
 
+#: What a benchmark may add itself to the load of a machine before that is called busy.
+_OWN_LOAD = 1.0
 _VERDICTS = {"right": "✓ right", "wrong": "✕ wrong", "unknown": "nobody knows"}
 
 
@@ -41,6 +43,7 @@ def page(found: Findings, pictures: Pictures, *, version: str, date: str) -> str
             '<button id="theme" type="button">light or dark</button></header>',
             f'<nav aria-label="sections">{links}</nav><main>',
             _tiles(tiles(found)),
+            _busy(found),
             *map(_section, parts),
             _methods(found),
             f"</main><script>{script}</script></body></html>\n",
@@ -55,6 +58,20 @@ def _tiles(shown: Sequence[tuple[str, str, str]]) -> str:
         for what, figure, of in shown
     )
     return f'<div class="tiles">{boxes}</div>' if boxes else ""
+
+
+def _busy(found: Findings) -> str:
+    """Says which times were measured while others had the cores."""
+    busy = [
+        f"{name} (load {machine['load_average_1min']:g} on {machine['cores']} cores)"
+        for name, result in found.benchmarks.items()
+        if (machine := result.get("machine") or {}).get("load_average_1min")
+        and machine["load_average_1min"] > machine.get("cores", 1) + _OWN_LOAD
+    ]
+    if not busy:
+        return ""
+    told = escape(", ".join(busy))
+    return f'<p class="missing">Times of a busy machine, to be read side by side only: {told}.</p>'
 
 
 def _section(section: Section) -> str:

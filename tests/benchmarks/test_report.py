@@ -120,6 +120,15 @@ def test_what_cannot_be_read_is_said_on_the_page(tmp_path: Path) -> None:
     assert "broken.json cannot be read" in text
 
 
+def test_times_of_a_busy_machine_are_called_that(tmp_path: Path) -> None:
+    calm = {"load_average_1min": 2.5, "cores": 2, "date": "2026"}
+    write_result(tmp_path / "frame.json", frame_result(machine=calm))
+    assert "busy machine" not in _page(tmp_path)
+    busy = {**calm, "load_average_1min": 9.0, "date": "2027"}
+    write_result(tmp_path / "later.json", frame_result(machine=busy))
+    assert "frame (load 9 on 2 cores)" in _page(tmp_path)
+
+
 def test_missing_parts_say_how_to_get_them(tmp_path: Path) -> None:
     write_result(tmp_path / "frame.json", frame_result(ceiling_ms=None))
     text = _page(tmp_path)
