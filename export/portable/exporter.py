@@ -294,8 +294,9 @@ class _Export:
             sizes = language_model_sizes(self._options.limits, rows, ranks)
             of = types[model.graph.name]
             name = f"{LANGUAGE_MODEL_FOLDER}/{file}"
-            # The output matrix has no less than 8 bits, see `PortableLayers`.
-            weights = "int8" if (role, of.weights) == ("logits", "int4") else of.weights
+            # The output matrix has no less than 16 bits, see `PortableLayers`.
+            small = role == "logits" and of.weights in ("int8", "int4")
+            weights = "fp16" if small else of.weights
             precision = _stored_as(weights, of.half)
             self._graphs.append(_described(model, role, name, precision, sizes))
 

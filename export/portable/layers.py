@@ -34,7 +34,7 @@ class PortableTypes:
 
     Attributes:
         weights: what they are stored as.
-        half: whether products run in float16, as they must with `fp16`.
+        half: whether products run in float16.
         block: weights that share a scale in 4 bits: 32, or 64 for TensorRT, which takes no less.
         lora_rank: largest rank of a LoRA on the tail's projections that the graphs leave room for;
             0 leaves its inputs out.
@@ -73,10 +73,13 @@ class PortableLayers(Layers):
         return y if layer.bias is None else graph.op("Add", y, graph.constant(layer.bias, "bias"))
 
     def linear_full_activations(self, x: str, layer: Linear) -> str:
-        """The output matrix: like any other, but of no less than 8 bits."""
-        if self._types.weights != "int4":
+        """The output matrix: like any other, but of no less than 16 bits.
+
+        Likely tokens are often close: with a scale per row, 8 bits changed 3 of 100 answers.
+        """
+        if self._types.weights in ("fp32", "fp16"):
             return self.linear(x, layer)
-        types = PortableTypes("int8", self._types.half)
+        types = PortableTypes("fp16", self._types.half)
         return PortableLayers(self._graph, self._config, types).linear(x, layer)
 
     def projections(self, x: str, layer: Linear, index: int) -> str:
@@ -97,6 +100,9 @@ class PortableLayers(Layers):
     def _weights(self, matrix: Matrix) -> str:
         """`[columns, rows]` in the type of the products."""
         dense = np.ascontiguousarray(matrix.dense().T)
+        if self._types.weights == "fp16" and not self._types.half:
+            stored = self._graph.constant(dense.astype(np.float16), "weight")
+            return self._graph.op("Cast", stored, to=_FLOAT)
         if self._types.weights not in ("int8", "int4"):
             return self._constant(dense, "weight")
         # A scale per output, as TensorRT has it for 8 bits.
