@@ -251,6 +251,8 @@ class Connection:
         keys, values = self._buffer(depth, total), self._buffer(depth, total)
         first = 0
         for rows in sensors:
+            if not rows.tokens:
+                continue
             gates = np.repeat(self._gates[rows.modality][-depth:, None], rows.tokens, axis=1)
             for source, target in ((rows.keys, keys), (rows.values, values)):
                 _, heads, tokens, head_dim = source.shape
