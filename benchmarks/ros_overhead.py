@@ -138,8 +138,8 @@ class _Listener:
             self._node.destroy_node()
 
     def is_active(self) -> bool:
-        """Whether the runtime node takes questions."""
-        return self._client.server_is_ready()
+        """Whether the runtime node answers: only then does it tell of its answers' rounds."""
+        return "rounds" in self._statuses.get("answers", {})
 
     def cancel_some(self, number: int, replay: subprocess.Popen[bytes]) -> dict[str, Any]:
         """Ask, and cancel in the middle of the answer; milliseconds."""
@@ -147,7 +147,6 @@ class _Listener:
 
         cancel_ms: list[float] = []
         first_ms: list[float] = []
-        _wait(lambda: "rounds" in self._statuses.get("answers", {}), replay, "no diagnostics")
         _wait(lambda: self._statuses["answers"]["rounds"] != "0", replay, "nothing is answered")
         for _ in range(number):
             pieces = threading.Event()

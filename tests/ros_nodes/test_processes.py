@@ -181,6 +181,8 @@ def test_an_interrupt_ends_the_node_well(
     robot = spin(Robot())
     process = begin("runtime_node", parameters(environment))
     if when == "running":
+        # Sensors are reported on by an active node only.
+        wait_for(lambda: robot.status("sensor lidar_top"))
         assert robot.ask(question="What is it?", max_new_tokens=150).accepted
     else:
         wait_for(lambda: robot.status("answers"))
