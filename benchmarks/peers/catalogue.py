@@ -13,7 +13,8 @@ from . import llama_peer
 from .environment import PeerEnvironment
 from .peer_process import PeerProcess, worker_script
 
-_TORCH = ("torch>=2.6", "transformers>=5,<6", "gguf>=0.17", "accelerate>=1")
+# Later versions call the argument `past_key_values` of the worker something else.
+_TORCH = ("torch>=2.6", "transformers>=5,<5.40", "gguf>=0.17", "accelerate>=1")
 _GENAI = PeerEnvironment(
     "onnxruntime-genai",
     ("onnxruntime-genai==0.18.0", "onnx-ir", "onnx>=1.18", *_TORCH),
