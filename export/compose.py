@@ -121,15 +121,13 @@ def compose(parts: Sequence[Part], request: CompositionRequest) -> Composition:
     modalities = Modalities.of(parts)
     stored = {part.name: _stored_names(part) for part in parts}
     merged = _merge(parts, weights, request, modalities, stored)
-    connection, text = merged.connection, merged.text
     made: dict[str, bytes | WeightFile] = {**merged.made}
-    made[_CONNECTION] = WeightFile(connection.arrays)
+    made[_CONNECTION] = WeightFile(merged.connection.arrays)
     copied: dict[str, Path] = {}
     for part in parts:
         copied[_manifest_name(part)] = part.manifest_file
         copied |= {stored[part.name][own]: path for own, path in part.files.items()}
     licences, terms = licence_notes(parts)
-    base = parts[0].manifest.base_model
     hashes = {
         field: next((h for p in parts if (h := getattr(p.manifest.base_model, field))), None)
         for field in ("sha256", "tokenizer_sha256")
@@ -141,7 +139,7 @@ def compose(parts: Sequence[Part], request: CompositionRequest) -> Composition:
         description=f"Composed of {', '.join(part.label for part in parts)}",
         trained=all(part.manifest.trained for part in parts),
         licences=licences,
-        base_model=base.model_copy(update=hashes),
+        base_model=parts[0].manifest.base_model.model_copy(update=hashes),
         prompt=parts[0].manifest.prompt,
         sensors=_sensors(parts, modalities),
         encoders={
@@ -149,11 +147,11 @@ def compose(parts: Sequence[Part], request: CompositionRequest) -> Composition:
             for part in parts
             for encoder in part.manifest.encoders
         },
-        connection=connection.spec,
+        connection=merged.connection.spec,
         tail_blocks=max(part.manifest.tail_blocks for part in parts),
         files=_files(parts, made, copied),
         questions=tuple(dict.fromkeys(q for part in parts for q in part.manifest.questions)),
-        text=text,
+        text=merged.text,
         composition=CompositionSpec(
             method=request.method,
             parts=tuple(
@@ -180,8 +178,7 @@ def part_weights(parts: Sequence[Part], request: CompositionRequest) -> dict[str
     """
     names = [part.name for part in parts]
     if request.weights is None:
-        default = DEFAULT_WEIGHT[request.method]
-        return dict.fromkeys(names, 1 / len(names) if default is None else default)
+        return dict.fromkeys(names, DEFAULT_WEIGHT[request.method] or 1 / len(names))
     if request.method == "naive":
         raise ConfigError(
             "naive composition is the plain average and takes no weights",
@@ -349,8 +346,8 @@ def write_composition(folder: Path, composition: Composition) -> None:
         sort_keys=False,
         allow_unicode=True,
     )
-    content: dict[str, bytes | Path | WeightFile] = {**composition.copied, **composition.made}
-    _write(folder, {**content, MANIFEST_NAME: text.encode()})
+    content = {**composition.copied, **composition.made, MANIFEST_NAME: text.encode()}
+    _write(folder, content)
 
 
 def restore_part(folder: Path, part: Part) -> None:
