@@ -1,8 +1,9 @@
 """Which questions come first where not all can be answered in a frame.
 
-Those that have no last answer to give again must be answered; of the others those come first that
-have the highest priority, then those whose last answer is oldest, then in the order asked. A
-question that needs a sensor which has nothing to give keeps its last answer; if it has none, or if
+Those that have no last answer to give again come first; of the others those that have the highest
+priority, then those whose last answer is oldest, then in the order asked. One at least is answered
+in each frame; what then has neither a new answer nor a last one is given an empty one, marked, and
+comes first in the next frame. A question that needs a sensor which has nothing to give keeps its last answer; if it has none, or if
 nothing else is asked, it is answered without that sensor.
 """
 
@@ -20,7 +21,7 @@ class QuestionQueue:
 
     Attributes:
         order: their indices, those first that come first.
-        must: how many of these must be answered; at least 1 if there are any.
+        must: how many of these must be answered; 1 if there are any.
         lacking: sensors that are needed and have nothing to give.
     """
 
@@ -48,8 +49,7 @@ def queue_of(request: PlanRequest, usable: Container[str]) -> QuestionQueue:
     order = sorted(able, key=lambda i: (-asked[i].priority, -(asked[i].held_age_ms or 0.0)))
     unanswered = [i for i in order if asked[i].held_age_ms is None]
     rest = [i for i in order if asked[i].held_age_ms is not None]
-    must = max(len(unanswered), min(1, len(order)))
-    return QuestionQueue((*unanswered, *rest), must, lacking)
+    return QuestionQueue((*unanswered, *rest), min(1, len(order)), lacking)
 
 
 def _waits(question: QuestionDemand, lacking: Sequence[str]) -> bool:

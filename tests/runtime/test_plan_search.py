@@ -79,7 +79,7 @@ def order_of(given: PlanRequest) -> list[int]:
 
 def as_many_as_fit(given: PlanRequest) -> tuple[tuple[int, ...], bool] | None:
     order = order_of(given)
-    must = max(1, sum(given.questions[i].held_age_ms is None for i in order))
+    must = 1
     for count in range(len(order), must - 1, -1):
         asked = tuple(sorted(order[:count]))
         if next(every_plan(given, asked, blind=False), None) is not None:

@@ -91,21 +91,28 @@ def test_where_no_plan_with_a_sensor_fits_what_must_be_is_answered_without() -> 
     blind = one.cost({}, 3, "int8", (0,)).flops
     plan = choose("optimal", replace(one, budget=Budget(flops=blind)))
     assert (plan.sensors, plan.questions, plan.tail_blocks) == ({}, (0,), 3)
-    asked = [replace(question, held_age_ms=None) for question in one.questions]
-    all_blind = one.cost({}, 3, "int8").flops
-    plan = choose("greedy", replace(one, questions=asked, budget=Budget(flops=all_blind)))
-    assert (plan.sensors, plan.questions) == ({}, None)
+
+
+def test_where_not_all_can_be_answered_for_the_first_time_some_are() -> None:
+    asked = questions(4)
+    asked[1] = replace(asked[1], held_age_ms=900.0)
+    states = {"cam_0": sensor("cam_0", fresh_age_ms=None)}
+    one = request(sensors=states, utility=UTILITY, questions=asked)
+    for first in ((0,), (0, 2), (0, 2, 3)):
+        room = one.cost({"cam_0": "reuse"}, 3, "int8", first).flops
+        plan = choose("optimal", replace(one, budget=Budget(flops=room)))
+        assert (plan.questions, plan.sensors) == (first, {"cam_0": "reuse"})
 
 
 @pytest.mark.parametrize("name", CHOOSERS)
 def test_an_impossible_budget_names_the_cheapest_plan_and_its_cost(name: str) -> None:
     one = request(utility=UTILITY, questions=questions(2))
     depth = 6 if name == "round_robin" else 3
-    cheapest = one.cost({}, depth, "int8")
+    cheapest = one.cost({}, depth, "int8", (0,))
     with pytest.raises(BudgetError) as caught:
         choose(name, replace(one, budget=Budget(flops=cheapest.flops - 1)))
     message = str(caught.value)
-    assert f"no sensor, tail of {depth}, int8, 2 of 2 questions" in message
+    assert f"no sensor, tail of {depth}, int8, 1 of 2 questions" in message
     assert str(cheapest) in message and f"{cheapest.flops - 1:,} FLOPs" in message
     assert caught.value.field == "budget.flops"
     pinned = {**one.sensors, "lidar": sensor("lidar", pin="on")}
