@@ -84,6 +84,24 @@ def test_a_budget_holds_from_the_next_frame(
     assert rt.step(frames(200))[0].plan.sensors == dict.fromkeys(SENSORS, "run")
 
 
+def test_a_budget_for_some_first_answers_marks_the_others_and_takes_them_next(
+    machine: Machine, tiny: TinyModels, tmp_path: Path
+) -> None:
+    rt = machine.runtime(tiny, tmp_path, policy="optimal", depths=()).runtime
+    whole = rt.step(frames(0))
+    rt.forget_frames()
+    rt.budget = Budget(flops=whole[0].plan.flops // 2)
+    first = rt.step(frames(0))
+    made = [answer.text != "" for answer in first]
+    assert 0 < sum(made) < len(whole)
+    for answer, is_made in zip(first, made, strict=True):
+        assert answer.flops <= whole[0].plan.flops // 2
+        assert is_made or "not answered" in (answer.cut or "")
+    second = rt.step(frames(100))
+    assert all(answer.text for answer, was_made in zip(second, made, strict=True) if not was_made)
+    assert all(answer.text for answer in second)
+
+
 def test_without_a_calibration_the_plan_says_that_it_is_that_of_fixed(
     machine: Machine, tiny: TinyModels, tmp_path: Path
 ) -> None:
