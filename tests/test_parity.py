@@ -12,6 +12,7 @@ import pytest
 
 from tailwire.export.parity import Parity
 from tailwire.export.portable.manifest import MANIFEST_NAME, ExportManifest, hashes_of
+from tailwire.export.portable.self_check import write_known
 from tailwire.parity import run_parity
 from tailwire.runtime.errors import ConfigError, EngineError
 from tailwire.runtime.questions import Question
@@ -75,6 +76,7 @@ def test_a_silently_wrong_graph_is_found(exports: Exports, tmp_path: Path) -> No
     onnx.save_model(model, str(path), save_as_external_data=True, **location)
     # As if it had been exported so: nothing but the numbers tells.
     manifest = ExportManifest.model_validate_json((folder / MANIFEST_NAME).read_bytes())
+    write_known(folder, manifest.graphs, threads=1)
     manifest = manifest.model_copy(update={"files": hashes_of(folder)})
     (folder / MANIFEST_NAME).write_text(manifest.model_dump_json())
     (one,) = found(exports, ("onnx-cpu", "onnx-portable"), folder)
