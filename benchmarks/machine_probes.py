@@ -91,7 +91,9 @@ def probe_machine(threads: int, sizes: ProbeSizes | None = None) -> MachinePeaks
         sizes: of the probes.
     """
     sizes = sizes or ProbeSizes()
-    peaks = {precision: _product(precision, threads, sizes) for precision in ("fp32", "int8", "int4")}
+    peaks = {
+        precision: _product(precision, threads, sizes) for precision in ("fp32", "int8", "int4")
+    }
     read, copy = _bandwidth(threads, sizes)
     method = METHOD.format(**vars(sizes))
     return MachinePeaks(peaks, read, copy, method)
