@@ -3,8 +3,8 @@
 Those that have no last answer to give again come first; of the others those that have the highest
 priority, then those whose last answer is oldest, then in the order asked. One at least is answered
 in each frame; what then has neither a new answer nor a last one is given an empty one, marked, and
-comes first in the next frame. A question that needs a sensor which has nothing to give keeps its last answer; if it has none, or if
-nothing else is asked, it is answered without that sensor.
+comes first in the next frame. A question that needs a sensor which has nothing to give keeps its
+last answer; if it has none, or if nothing else is asked, it is answered without that sensor.
 """
 
 from __future__ import annotations

@@ -54,9 +54,7 @@ def test_a_result_that_was_written_is_read_again(tmp_path: Path) -> None:
         (json.dumps({"benchmark": "frame", "format_version": 99}), "format 99"),
     ],
 )
-def test_other_files_are_refused_with_the_reason(
-    tmp_path: Path, text: str, problem: str
-) -> None:
+def test_other_files_are_refused_with_the_reason(tmp_path: Path, text: str, problem: str) -> None:
     path = tmp_path / "old.json"
     path.write_text(text)
     with pytest.raises(ConfigError, match=problem):
