@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import json
 import platform
+import threading
+import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from .errors import CacheError, EngineError
 from .files import cache_dir
 from .head_state import Float, KeyValue
 from .model_manifest import ModelManifest
+from .thread_choice import ThreadChoice
 from .vocabulary import BLOCK
 
 WEIGHTS_NAME = "decode.bin"
@@ -113,27 +116,33 @@ class NativeDecoder:
         blocks = (_Block * config.num_blocks)(
             *(_block(number, index, addresses) for number in range(config.num_blocks))
         )
-        shape = _Shape(
-            config.num_blocks,
-            config.hidden_size,
-            config.num_heads,
-            config.num_kv_heads,
-            config.head_dim,
-            config.ffn_size,
-            8 if manifest.precision == "int8" else 4,
-            max(1, threads),
-            config.norm_eps,
-        )
-        self._handle = self._library.decoder_open(
-            ctypes.byref(shape),
-            blocks,
-            addresses["final_norm"],
-            addresses["cosines"],
-            addresses["sines"],
-        )
-        if not self._handle:
-            raise MemoryError("no memory for the decoder")
-        self.close = weakref.finalize(self, self._library.decoder_close, self._handle)
+        self._choice, self._turn = ThreadChoice(max(1, threads)), threading.Lock()
+        #: By number of threads; the weights are shared.
+        self._handles: dict[int, int] = {}
+        self.close = weakref.finalize(self, _close, self._library, self._handles)
+        for count in {max(1, threads), 1}:
+            shape = _Shape(
+                config.num_blocks,
+                config.hidden_size,
+                config.num_heads,
+                config.num_kv_heads,
+                config.head_dim,
+                config.ffn_size,
+                8 if manifest.precision == "int8" else 4,
+                count,
+                config.norm_eps,
+            )
+            handle = self._library.decoder_open(
+                ctypes.byref(shape),
+                blocks,
+                addresses["final_norm"],
+                addresses["cosines"],
+                addresses["sines"],
+            )
+            if not handle:
+                self.close()
+                raise MemoryError("no memory for the decoder")
+            self._handles[count] = handle
 
     def text(self, rows: Mapping[int, TextRows]) -> NativeText:
         """Prepare to continue a text whose keys and values are in `rows`, by block."""
@@ -144,9 +153,13 @@ class NativeDecoder:
         self._check_open()
         embedding = np.ascontiguousarray(embedding, dtype=np.float32)
         final = np.empty((1, self._config.hidden_size), dtype=np.float32)
-        if self._library.decoder_step(
-            self._handle, embedding.ctypes.data, position, rows, final.ctypes.data
-        ):
+        with self._turn:
+            threads, began = self._choice.next_count(), time.perf_counter()
+            failed = self._library.decoder_step(
+                self._handles[threads], embedding.ctypes.data, position, rows, final.ctypes.data
+            )
+            self._choice.note(threads, time.perf_counter() - began)
+        if failed:
             raise EngineError("no memory for the attention scores", field="max_new_tokens")
         return final
 
@@ -156,7 +169,7 @@ class NativeDecoder:
         final = np.ascontiguousarray(final, dtype=np.float32)
         logits = np.empty((1, self._config.vocab_size), dtype=np.float32)
         self._library.decoder_logits(
-            self._handle,
+            self._handles[self._choice.count],
             final.ctypes.data,
             self._codes.ctypes.data,
             self._scales.ctypes.data,
@@ -221,6 +234,11 @@ def open_decoder(
         return NativeDecoder(library, folder, manifest, threads=threads), reason
     except (OSError, ValueError, KeyError, TypeError, MemoryError) as error:
         return None, f"the weights for native decoding cannot be used: {error}"
+
+
+def _close(library: ctypes.CDLL, handles: Mapping[int, int]) -> None:
+    for handle in handles.values():
+        library.decoder_close(handle)
 
 
 def _map_head(stem: Path) -> tuple[NDArray[np.int8], Float]:
