@@ -93,6 +93,8 @@ def test_a_replayed_drive_is_answered_and_recorded(
 ) -> None:
     robot = spin(Robot())
     runtime = begin("runtime_node", parameters(environment, use_sim_time=True))
+    # The drive is short: a node that still loads its engines would miss it.
+    wait_for(lambda: "ready: " in (tmp_path / "0.log").read_text(), "the node to be ready")
     out = tmp_path / "answered"
     replay = begin(
         "replay_node", {"path": str(bag), "rate": 1.0, "record": str(out), "settle_s": 2.0}
