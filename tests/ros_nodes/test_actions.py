@@ -196,7 +196,8 @@ def test_deactivation_ends_goals(spin: Spin, environment: Setup) -> None:
 
 def test_learning_from_what_was_taught(spin: Spin, environment: Setup, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="adaptation needs torch")
-    start(spin, environment, sensors=["cam_front"])
+    # Finding a service may take longer than frames are young.
+    start(spin, environment, sensors=["cam_front"], max_age_ms=60_000.0)
     robot = spin(Robot())
 
     def send(number: int) -> None:
