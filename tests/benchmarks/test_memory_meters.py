@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +15,30 @@ from tailwire.benchmarks.memory_phases import measure_phases, memory_result
 MB = 1 << 20
 
 
+FOLLOW = """
+import json
+import numpy as np
+from tailwire.benchmarks.memory_meters import PeakSampler, find_meters, read_all
+
+meters, absent = find_meters()
+before = read_all(meters)
+taken = np.ones(64 << 20, np.uint8)
+with PeakSampler(meters, every_s=0.005) as sampler:
+    after = read_all(meters)
+print(json.dumps([before, after, sampler.peaks, absent, int(taken.sum())]))
+"""
+
+
 def test_linux_has_several_meters_that_follow_an_array() -> None:
-    meters, absent = find_meters()
-    names = [meter.name for meter in meters]
-    assert {"rss", "pss", "private", "allocator"} <= set(names)
+    # In a process of its own: this one may have room that tests before have freed.
+    run = subprocess.run([sys.executable, "-c", FOLLOW], capture_output=True, text=True, check=True)
+    before, after, peaks, absent, taken = json.loads(run.stdout)
     assert "no engine" in absent["cuda"]
-    before = read_all(meters)
-    taken = np.ones(64 * MB, np.uint8)
-    with PeakSampler(meters, every_s=0.005) as sampler:
-        after = read_all(meters)
     for name in ("rss", "pss", "private", "allocator"):
         assert 60 * MB < after[name] - before[name] < 100 * MB
-        assert sampler.peaks[name] >= after[name]
-    assert taken.sum() == 64 * MB
+        # The threads that look may leave a page or two in between.
+        assert peaks[name] > after[name] - MB
+    assert taken == 64 * MB
 
 
 def test_what_is_absent_has_a_reason(tmp_path: Path) -> None:
