@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tailwire.runtime import encoder_memory
+from tailwire.runtime import encoder_memory, reloadable_engine
 from tailwire.runtime.encoder_memory import EncoderMemory
 from tailwire.runtime.encoders import Encoder
 from tailwire.runtime.perception import Perception
+from tailwire.runtime.process_memory import Measured
 from tailwire.runtime.reloadable_engine import ReloadableEngine
 
 from ..fakes import MODALITIES, SPECS, FakeEncoderEngine
@@ -32,7 +33,11 @@ class Process:
 
 
 @pytest.fixture
-def perception() -> Iterator[Perception]:
+def perception(monkeypatch: pytest.MonkeyPatch) -> Iterator[Perception]:
+    # What loading takes is made up here too: other threads of the tests may take memory meanwhile.
+    monkeypatch.setattr(
+        reloadable_engine, "measured", lambda loader: Measured(loader(), None, None)
+    )
     encoders = {}
     for name, spec in SPECS.items():
         engine = ReloadableEngine(lambda s=spec: FakeEncoderEngine(s), name)
