@@ -98,12 +98,12 @@ def _run(args: Namespace) -> int:
     _check(args)
     # What is heavy is imported from here on, so that a typing error is answered at once.
     from ..assembly import open_runtime
-    from ..runtime.adaptation.adapted_pack import check_target
     from ..runtime.adaptation.adapting import check_torch
+    from ..runtime.new_pack import check_target
     from .adapt_report import report, result_of
 
     check_torch()
-    check_target(args.out)
+    check_target(args.out, "adapted pack")
     with ProgressLine(args.quiet) as line:
         every = config.model_copy(update={"sensors": None})
         with open_runtime(every, line) as runtime:

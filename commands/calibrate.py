@@ -97,7 +97,7 @@ def _run(args: Namespace) -> int:
     from contextlib import ExitStack
 
     from ..benchmarks.exam import set_exam
-    from ..runtime.calibrated_pack import check_target
+    from ..runtime.new_pack import check_target
     from ..simulation.questions.conditions import CONDITIONS, check_conditions
 
     conditions = CONDITIONS

@@ -89,7 +89,6 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 def _run(args: Namespace) -> int:
     from ..export.compose import (
-        check_target,
         compose,
         kept_weights,
         restore_part,
@@ -97,9 +96,10 @@ def _run(args: Namespace) -> int:
     )
     from ..export.compose_parts import open_parts
     from ..runtime.config import pack_folder
+    from ..runtime.new_pack import check_target
 
     asked = None if args.method is None else _method(args.method)
-    check_target(args.out)
+    check_target(args.out, "composed pack")
     begun = time.monotonic()
     folders = [pack_folder(pack) for pack in args.packs]
     names = None if args.names is None else comma_list(args.names, "--names")

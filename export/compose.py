@@ -11,7 +11,6 @@ import hashlib
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,15 +22,13 @@ from safetensors.numpy import save
 from ..runtime.composition_specs import CompositionSpec, Method, PartSpec, TextChangeSpec
 from ..runtime.errors import ConfigError, PackError
 from ..runtime.files import (
-    cache_error,
     inside,
     open_atomic,
-    partial_name,
     sha256_of,
-    sync_folder,
     write_atomic,
 )
 from ..runtime.low_rank import LowRankChange
+from ..runtime.new_pack import new_pack
 from ..runtime.pack import MANIFEST_NAME, FileSpec, PackManifest, SensorSpec, check_pack
 from .compose_checks import check_parts, licence_notes
 from .compose_connections import (
@@ -362,10 +359,7 @@ def restore_part(folder: Path, part: Part) -> None:
 
 
 def _write(folder: Path, content: Mapping[str, bytes | Path | WeightFile]) -> None:
-    check_target(folder)
-    aside = folder.parent / partial_name(folder.name)
-    try:
-        aside.mkdir(parents=True)
+    with new_pack(folder, "composed pack") as aside:
         for name, data in content.items():
             path = inside(aside, name, error=PackError)
             if isinstance(data, bytes):
@@ -377,25 +371,3 @@ def _write(folder: Path, content: Mapping[str, bytes | Path | WeightFile]) -> No
                 with open_atomic(path) as file, data.open("rb") as source:
                     shutil.copyfileobj(source, file)
         check_pack(aside, StoredWeights)
-        check_target(folder)
-        aside.rename(folder)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise cache_error(error, folder) from error
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(aside)
-
-
-def check_target(folder: Path) -> None:
-    """Refuse a folder that would be written over.
-
-    Raises:
-        ConfigError: something is there.
-    """
-    if folder.exists() or folder.is_symlink():
-        raise ConfigError(
-            "something is there already, and packs are never written over",
-            field=str(folder),
-            remedy="name a new folder for the composed pack",
-        )

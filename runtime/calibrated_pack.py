@@ -11,25 +11,12 @@ from pathlib import Path
 import yaml
 
 from .calibration_table import CalibrationTable, read_calibration
-from .errors import ConfigError, PackError
-from .files import cache_error, inside, open_atomic, partial_name, sync_folder, write_atomic
+from .errors import PackError
+from .files import inside, open_atomic, write_atomic
+from .new_pack import check_target, new_pack
 from .pack import MANIFEST_NAME, FileSpec, PackManifest, load_pack
 
 CALIBRATION = "calibration.json"
-
-
-def check_target(folder: Path) -> None:
-    """Refuse a folder that would be written over.
-
-    Raises:
-        ConfigError: something is there.
-    """
-    if folder.exists() or folder.is_symlink():
-        raise ConfigError(
-            "something is there already, and packs are not written over unasked",
-            field=str(folder),
-            remedy="name a new folder for the pack",
-        )
 
 
 def write_calibrated_pack(source: Path, folder: Path, table: CalibrationTable) -> None:
@@ -47,9 +34,7 @@ def write_calibrated_pack(source: Path, folder: Path, table: CalibrationTable) -
     """
     check_target(folder)
     old = load_pack(source).manifest
-    aside = folder.parent / partial_name(folder.name)
-    try:
-        aside.mkdir(parents=True)
+    with new_pack(folder) as aside:
         for name, spec in old.files.items():
             if spec.registry is None and name != old.calibration:
                 target = inside(aside, name, error=PackError)
@@ -60,14 +45,6 @@ def write_calibrated_pack(source: Path, folder: Path, table: CalibrationTable) -
                     shutil.copyfileobj(there, file)
         _put(aside, old, table, CALIBRATION)
         load_pack(aside)
-        check_target(folder)
-        aside.rename(folder)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise cache_error(error, folder) from error
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(aside)
 
 
 def calibrate_in_place(folder: Path, table: CalibrationTable) -> None:

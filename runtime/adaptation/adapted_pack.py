@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from ..connections import ConnectionSpec
-from ..errors import ConfigError, PackError
-from ..files import cache_error, inside, open_atomic, partial_name, sync_folder, write_atomic
+from ..errors import PackError
+from ..files import inside, open_atomic, write_atomic
+from ..new_pack import new_pack
 from ..pack import MANIFEST_NAME, FileSpec, PackManifest, load_pack
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -57,20 +57,6 @@ def adapted_manifest(
     return pack.model_copy(update=changes), content
 
 
-def check_target(folder: Path) -> None:
-    """Refuse a folder that would be written over.
-
-    Raises:
-        ConfigError: something is there.
-    """
-    if folder.exists() or folder.is_symlink():
-        raise ConfigError(
-            "something is there already, and packs are never written over",
-            field=str(folder),
-            remedy="name a new folder for the adapted pack",
-        )
-
-
 def write_adapted_pack(
     source: Path, folder: Path, manifest: PackManifest, connection: bytes
 ) -> None:
@@ -87,10 +73,7 @@ def write_adapted_pack(
         PackError: a file of the old pack was changed meanwhile.
         CacheError: the disk is full, or the folder cannot be written.
     """
-    check_target(folder)
-    aside = folder.parent / partial_name(folder.name)
-    try:
-        aside.mkdir(parents=True)
+    with new_pack(folder, "adapted pack") as aside:
         for name, spec in manifest.files.items():
             if spec.registry is None and name != manifest.connection.file:
                 _copy(inside(source, name, error=PackError), inside(aside, name, error=PackError))
@@ -101,14 +84,6 @@ def write_adapted_pack(
         )
         write_atomic(aside / MANIFEST_NAME, text)
         load_pack(aside)
-        check_target(folder)
-        aside.rename(folder)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise cache_error(error, folder) from error
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(aside)
 
 
 def _copy(source: Path, target: Path) -> None:

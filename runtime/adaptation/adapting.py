@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, EngineError, TailwireError
 from ..language_model import LanguageModel
+from ..new_pack import check_target
 from ..serving import Serving
-from .adapted_pack import check_target
 from .choosing import RANKS, Choice, Options, choose, least_steps
 from .data import AdaptationData, SpelledQuestions, spell
 from .outcome import AdaptationProgress, AdaptationResult
@@ -109,7 +109,7 @@ def plan(request: AdaptationRequest, data: AdaptationData, host: Host) -> Task:
     serving = host.serving
     change = sensor_change(request, host.known_sensors, serving.sensors)
     if request.out is not None:
-        check_target(request.out)
+        check_target(request.out, "adapted pack")
         if host.pack_folder is None:
             raise ConfigError(
                 "the pack lies in no folder that could be copied",
