@@ -177,6 +177,7 @@ class Assembly(EngineAssembly):
                 tail_weights=self._tail_reader(change),
                 pack_folder=pack.folder,
                 fit_utility=_utility_of(pack),
+                spares=self.spares,
             )
             return Runtime(
                 parts,

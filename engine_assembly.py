@@ -18,8 +18,9 @@ import onnxruntime
 from .export import recipes
 from .export.encoder_builds import COST_FILE, build_encoder, encoder_recipe
 from .runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
+from .runtime.backends.with_spare import Spares
 from .runtime.config import RuntimeConfig
-from .runtime.encoders import CameraInput, Encoder, EncoderSpec, ObjectsInput
+from .runtime.encoders import CameraInput, Encoder, EncoderSpec
 from .runtime.engine import Engine, EngineLoader
 from .runtime.engine_key import EngineKey, machine_identity
 from .runtime.engine_store import EngineStore
@@ -103,6 +104,8 @@ class EngineAssembly:
         self._opened: list[Engine] = []
         #: Graphs of the engines that were loaded, those of encoders by `encoder <label>`.
         self.graphs: dict[str, Path] = {}
+        #: Graphs that run on the CPU because a device could not take them; see `with_spare.py`.
+        self.spares = Spares(progress)
         self._registry = ModelRegistry()
         self._store = EngineStore(cache_dir() / "engines")
         self._machine = machine_identity()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,18 @@ from .export.portable.manifest import (
 from .export.portable.self_check import check_engine
 from .exporting import ExportAssembly
 from .runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
-from .runtime.backends.onnxruntime_gpu import load_cuda, load_tensorrt_provider
+from .runtime.backends.onnxruntime_gpu import (
+    CUDA,
+    TENSORRT,
+    check_provider,
+    load_cuda,
+    load_tensorrt_provider,
+)
 from .runtime.backends.portable import PortableEngine, load_portable
+from .runtime.backends.with_spare import EngineWithSpare, Spares
 from .runtime.config import RuntimeConfig
 from .runtime.connections import Connection
-from .runtime.encoder_specs import EncoderSpec, ObjectsInput
+from .runtime.encoder_specs import EncoderSpec
 from .runtime.encoders import Encoder
 from .runtime.engine import Engine, EngineLoader
 from .runtime.errors import ConfigError, EngineError
@@ -44,6 +52,14 @@ def _native(export: Path, progress: Progress) -> EngineLoader:
     return WithCpu(loader, progress)
 
 
+def _provider(name: str, loader: EngineLoader) -> Callable[[Path, Progress], EngineLoader]:
+    def make(export: Path, progress: Progress) -> EngineLoader:
+        check_provider(name)
+        return WithCpu(loader, progress)
+
+    return make
+
+
 #: By name, what makes the loader of an export's graphs. `onnx-portable` runs operators one by one.
 LOADERS: Mapping[str, Callable[[Path, Progress], EngineLoader]] = {
     "onnx-portable": lambda export, progress: load_portable,
@@ -55,18 +71,26 @@ LOADERS: Mapping[str, Callable[[Path, Progress], EngineLoader]] = {
 
 
 class WithCpu:
-    """A loader that takes ONNX Runtime on the CPU for a graph that a device cannot take."""
+    """A loader that takes ONNX Runtime on the CPU for a graph that a device cannot take.
+
+    That is known when the engine is opened, or later, when a run finds the device's memory used up.
+    """
 
     def __init__(self, loader: EngineLoader, progress: Progress) -> None:
-        self._loader, self._progress = loader, progress
+        self._loader = loader
+        #: What runs on the CPU, and why.
+        self.spares = Spares(progress)
 
     def __call__(self, path: Path, *, threads: int) -> Engine:
         """The engine of a graph; what goes to the CPU is said."""
+        spare = partial(_fused, path, threads=threads)
         try:
-            return self._loader(path, threads=threads)
+            engine = self._loader(path, threads=threads)
         except EngineError as error:
-            self._progress(f"{path.name} goes on on the CPU: {error}")
-            return _fused(path, threads=threads)
+            engine = spare()
+            self.spares.note(path.name, error)
+            return engine
+        return EngineWithSpare(engine, spare, path.name, self.spares)
 
 
 def loader_of(backend: str, export: Path, progress: Progress) -> EngineLoader:
@@ -139,6 +163,8 @@ class ExportedAssembly(PackAssembly):
         # That of the tuned engines, which nothing of an export needs.
         super().__init__(config.model_copy(update={"backend": DEFAULT_BACKEND}), progress)
         self._folder = folder
+        if isinstance(loader, WithCpu):
+            self.spares = loader.spares
         self._loader = self._checked(loader)
         self.manifest: ExportManifest = read_export(folder)
 

@@ -51,6 +51,10 @@ class EngineError(TailwireError):
     """An engine cannot be built, loaded or run."""
 
 
+class DeviceMemoryError(EngineError):
+    """A device has no memory left for what an engine needs; others may still run there."""
+
+
 class CacheError(TailwireError):
     """The cache folder cannot be written or read."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .backends.with_spare import Spares
 from .connections import Connection
 from .cost import ConnectionCost, LanguageModelCost
 from .errors import ConfigError, SensorError
@@ -39,6 +40,7 @@ class RuntimeParts:
             yet.
         fit_utility: makes it of the pack's calibration, which takes a while; None where it has
             none.
+        spares: what runs on the CPU because a device could not take it.
     """
 
     model: LanguageModel
@@ -51,6 +53,7 @@ class RuntimeParts:
     pack_folder: Path | None = None
     utility: UtilityModel | None = None
     fit_utility: Callable[[], UtilityModel | None] | None = None
+    spares: Spares = field(default_factory=Spares)
 
     def frame_cost(self) -> FrameCost:
         """The formulas of these parts."""

@@ -141,6 +141,14 @@ class Runtime(Steering):
         """Frames per sensor that could not be used (truncated, empty, ...), since the start."""
         return self._parts.perception.bad_frames
 
+    @property
+    def engines_on_cpu(self) -> dict[str, str]:
+        """By graph that a device could not take, for lack of memory say, why; it runs on the CPU.
+
+        Empty where every graph runs where the configuration wants it.
+        """
+        return dict(self._parts.spares.used)
+
     def forget_frames(self) -> None:
         """Drop all frames and tokens, e.g. when time jumps back or a new drive starts."""
         with self._lock:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 import onnx
@@ -18,12 +19,11 @@ HEADER = b"FAKE-PLAN "
 
 
 class Memory:
-    """An allocation: numpy bytes at an address."""
+    """An allocation: numpy bytes, at their own address, free when nobody holds it any more."""
 
     def __init__(self, driver: FakeDriver, size: int) -> None:
         self.bytes = np.zeros(size, np.uint8)
-        self.address = driver.next_address
-        driver.next_address += size + 256
+        self.address = self.bytes.ctypes.data
         driver.memory[self.address] = self
 
     def __int__(self) -> int:
@@ -39,8 +39,7 @@ class FakeDriver:
 
     def __init__(self, *, devices: int = 1, room: int = 1 << 40) -> None:
         self.devices, self.room = devices, room
-        self.memory: dict[int, Memory] = {}
-        self.next_address = 4096
+        self.memory: WeakValueDictionary[int, Memory] = WeakValueDictionary()
         self.copies: list[str] = []
         self.graphs_launched = 0
 
@@ -55,17 +54,29 @@ class FakeDriver:
         return FakeStream(self)
 
     def mem_alloc(self, size: int) -> Memory:
-        if size > self.room:
-            raise self.MemoryError("out of memory")
+        if self.used + size > self.room:
+            raise self.MemoryError("cuMemAlloc failed: out of memory")
         return Memory(self, size)
+
+    @property
+    def used(self) -> int:
+        """Bytes that are allocated now."""
+        return sum(one.bytes.nbytes for one in self.memory.values())
+
+    def bytes_at(self, address: int, size: int) -> np.ndarray:
+        """Bytes that lie in one allocation, which somebody holds."""
+        for base, one in list(self.memory.items()):
+            if base <= address and address + size <= base + one.bytes.nbytes:
+                return one.bytes[address - base : address - base + size]
+        raise AssertionError(f"nobody holds {size} bytes at {address}")
 
     def memcpy_htod_async(self, memory: Memory, array: np.ndarray, _: Any) -> None:
         self.copies.append("in")
-        memory.bytes[: array.nbytes] = array.reshape(-1).view(np.uint8)
+        self.bytes_at(int(memory), array.nbytes)[:] = array.reshape(-1).view(np.uint8)
 
     def memcpy_dtoh_async(self, array: np.ndarray, memory: Memory, _: Any) -> None:
         self.copies.append("out")
-        array.reshape(-1).view(np.uint8)[:] = memory.bytes[: array.nbytes]
+        array.reshape(-1).view(np.uint8)[:] = self.bytes_at(int(memory), array.nbytes)
 
 
 class FakeDevice:
@@ -339,10 +350,9 @@ class FakeExecution:
         shapes |= self.shapes
 
         def array(name: str) -> np.ndarray:
-            memory = driver.memory[self.addresses[name]].bytes
             dtype = np.dtype(engine.get_tensor_dtype(name))
-            count = int(np.prod(shapes[name], dtype=np.int64))
-            return memory[: count * dtype.itemsize].view(dtype).reshape(shapes[name])
+            size = int(np.prod(shapes[name], dtype=np.int64)) * dtype.itemsize
+            return driver.bytes_at(self.addresses[name], size).view(dtype).reshape(shapes[name])
 
         outputs = [name for name in names if name not in engine.inputs]
         views = {name: array(name) for name in names}

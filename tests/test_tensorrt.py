@@ -17,7 +17,7 @@ from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from tailwire.runtime.backends.tensorrt_build import build_plan
 from tailwire.runtime.backends.tensorrt_engine import TensorRtContext, TensorRtEngine, open_context
 from tailwire.runtime.engine_store import EngineStore
-from tailwire.runtime.errors import EngineError
+from tailwire.runtime.errors import DeviceMemoryError, EngineError
 from tailwire.runtime.machine_report import (
     backend_findings,
     find_jetson,
@@ -202,9 +202,8 @@ def test_a_full_device_is_told_from_other_faults(
 ) -> None:
     engine = opened(exports, FakeTensorRt(driver), tmp_path, "encoder lidar")
     driver.room = 10
-    with pytest.raises(EngineError, match="no room for") as caught:
+    with pytest.raises(DeviceMemoryError, match="no room for"):
         engine.run({"grid": np.ones((1, 12, 40, 40), np.float32)})
-    assert getattr(caught.value, "out_of_memory", False)
 
 
 def test_parity_goes_through_all_stages(

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 
 from ..engine import Array, TensorSpec
-from ..errors import EngineError
+from ..errors import DeviceMemoryError, EngineError
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -21,6 +21,17 @@ _DTYPES = {
     "tensor(int8)": "int8",
     "tensor(bool)": "bool",
 }
+
+
+#: What ONNX Runtime, its arena and CUDA (`cudaErrorMemoryAllocation`) say when memory is used up.
+_NO_MEMORY = (
+    "failed to allocate memory",
+    "smaller than requested bytes",
+    "out of memory",
+    "outofmemory",
+    "bad_alloc",
+    "bad allocation",
+)
 
 
 #: Name of a provider of ONNX Runtime, alone or with its options.
@@ -64,7 +75,7 @@ class OnnxRuntimeEngine:
                 str(path), options, providers=list(providers)
             )
         except Exception as error:
-            raise EngineError(
+            raise _kind_of(error)(
                 f"ONNX Runtime {ort.__version__} cannot load the engine: {error}",
                 field=str(path),
                 remedy="remove the file, it is then built again",
@@ -87,7 +98,7 @@ class OnnxRuntimeEngine:
         except EngineError:
             raise
         except Exception as error:
-            raise EngineError(f"the engine failed: {error}", field=self._path.name) from error
+            raise _kind_of(error)(f"the engine failed: {error}", field=self._path.name) from error
         return dict(zip(self._output_names, map(np.asarray, values), strict=True))
 
     def bind(self, buffers: Mapping[str, Array]) -> OnnxRuntimeBinding:
@@ -132,7 +143,7 @@ class OnnxRuntimeBinding:
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:
-            raise EngineError(f"the engine failed: {error}", field=self._name) from error
+            raise _kind_of(error)(f"the engine failed: {error}", field=self._name) from error
 
 
 def session_options(threads: int) -> ort.SessionOptions:
@@ -144,6 +155,12 @@ def session_options(threads: int) -> ort.SessionOptions:
     # Engines take turns: a pool that spins after its run would steal the next engine's core.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
+
+
+def _kind_of(error: Exception) -> type[EngineError]:
+    """What an exception of ONNX Runtime is; it tells used up memory from others only in words."""
+    text = str(error).lower()
+    return DeviceMemoryError if any(words in text for words in _NO_MEMORY) else EngineError
 
 
 def _spec(argument: ort.NodeArg) -> TensorSpec:

@@ -15,7 +15,7 @@ from ..files import cache_dir
 from .onnxruntime_cpu import OnnxRuntimeEngine, Provider
 from .portable import PortableEngine
 
-_CUDA, _TENSORRT, _CPU = (f"{name}ExecutionProvider" for name in ("CUDA", "Tensorrt", "CPU"))
+CUDA, TENSORRT, _CPU = (f"{name}ExecutionProvider" for name in ("CUDA", "Tensorrt", "CPU"))
 
 
 def check_provider(provider: str) -> None:
@@ -39,8 +39,8 @@ def load_cuda(path: Path, *, threads: int) -> PortableEngine:
     Raises:
         EngineError: the provider is missing, or the graph cannot be loaded.
     """
-    check_provider(_CUDA)
-    return _opened(path, threads, [_CUDA, _CPU])
+    check_provider(CUDA)
+    return _opened(path, threads, [CUDA, _CPU])
 
 
 def load_tensorrt_provider(path: Path, *, threads: int) -> PortableEngine:
@@ -49,7 +49,7 @@ def load_tensorrt_provider(path: Path, *, threads: int) -> PortableEngine:
     Raises:
         EngineError: the provider is missing, or the graph cannot be loaded.
     """
-    check_provider(_TENSORRT)
+    check_provider(TENSORRT)
     kept = str(cache_dir() / "engines" / "onnxruntime-tensorrt")
     options = {
         "trt_engine_cache_enable": True,
@@ -57,7 +57,7 @@ def load_tensorrt_provider(path: Path, *, threads: int) -> PortableEngine:
         "trt_timing_cache_enable": True,
         "trt_timing_cache_path": kept,
     }
-    return _opened(path, threads, [(_TENSORRT, options), _CUDA, _CPU])
+    return _opened(path, threads, [(TENSORRT, options), CUDA, _CPU])
 
 
 def _opened(path: Path, threads: int, providers: Sequence[Provider]) -> PortableEngine:

@@ -16,6 +16,7 @@ from ..engine import Array, BoundRun, Engine
 from ..errors import EngineError
 from ..packing import MASKED
 from .onnxruntime_cpu import OnnxRuntimeEngine
+from .with_spare import Lean
 
 #: What only the tuned graphs take.
 _LENGTHS = frozenset({"past_and_new_minus_1", "past_and_new"})
@@ -79,6 +80,11 @@ class PortableEngine:
     def bind(self, buffers: Mapping[str, Array]) -> BoundRun:
         """Prepare runs on fixed buffers, into which keys and values are copied as they grow."""
         return _PortableBinding(self, buffers)
+
+    def give_back(self) -> None:
+        """Free what the engine can do without for now; see `with_spare.Lean`."""
+        if isinstance(self._engine, Lean):
+            self._engine.give_back()
 
     def close(self) -> None:
         """Free the engine."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..engine import Array, BoundRun, TensorSpec
-from ..errors import EngineError
+from ..errors import DeviceMemoryError, EngineError
 
 _INSTALL = (
     "on a Jetson install JetPack's TensorRT for the system's Python (apt install "
@@ -79,6 +79,8 @@ class TensorRtContext:
         self.runtime = trt.Runtime(self.logger)
         self._workspace: Any = None
         self._workspace_bytes = 0
+        #: Workspaces so far: what was captured with one is not replayed with another.
+        self.workspace_number = 0
         self.allocations = 0
 
     @property
@@ -108,25 +110,30 @@ class TensorRtContext:
         """The one workspace, grown if need be; engines run one after the other."""
         if size > self._workspace_bytes:
             self._workspace = None
+            self._workspace_bytes = 0
             self._workspace = self.room(size)
             self._workspace_bytes = size
+            self.workspace_number += 1
         return self._workspace
+
+    def free_workspace(self) -> None:
+        """Give the workspace back; the next run makes one as large as it needs."""
+        self.stream.synchronize()
+        self._workspace, self._workspace_bytes = None, 0
 
     @property
     def workspace_bytes(self) -> int:
         return self._workspace_bytes
 
 
-def out_of_memory(size: int, error: BaseException) -> EngineError:
-    """The error of a device whose memory is used up; `out_of_memory` tells it from others."""
-    made = EngineError(
+def out_of_memory(size: int, error: BaseException) -> DeviceMemoryError:
+    """The error of a device whose memory is used up."""
+    return DeviceMemoryError(
         f"the device has no room for {size} bytes more: {error}",
         field="tensorrt",
         remedy="export smaller sizes (--questions, --question-tokens) or precisions, free memory, "
         "or use the back end onnxruntime-cpu",
     )
-    made.out_of_memory = True  # pyright: ignore[reportAttributeAccessIssue]
-    return made
 
 
 def open_context() -> TensorRtContext:
@@ -252,6 +259,7 @@ class TensorRtEngine:
         # A graph replays addresses, so what it was captured with is its key.
         key = (
             workspace,
+            self._shared.workspace_number,
             *((name, a.shape, int(a.memory)) for name, a in sorted(arrays.items())),
         )
         graph = self._captured.get(key)
@@ -310,6 +318,12 @@ class TensorRtEngine:
     def bind(self, buffers: Mapping[str, Array]) -> BoundRun:
         """Not here: `PortableEngine` binds around `run`."""
         raise EngineError("engines of TensorRT are bound by PortableEngine", field=self._name)
+
+    def give_back(self) -> None:
+        """Free buffers, captured graphs and the shared workspace; see `with_spare.Lean`."""
+        self._captured.clear()
+        self._buffers.clear()
+        self._shared.free_workspace()
 
     def close(self) -> None:
         """Free engine and buffers; the workspace stays for the others."""

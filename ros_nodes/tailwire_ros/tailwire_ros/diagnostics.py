@@ -166,8 +166,13 @@ def loaded_status(core: Core) -> Status:
     for sensor, count in runtime.bad_frames.items():
         if count:
             values[f"frames of {sensor} refused"] = str(count)
-    text = "" if pack.trained else "the pack is not trained, answers mean nothing"
-    return Status("loaded", OK if pack.trained else WARN, text, values)
+    on_cpu = runtime.engines_on_cpu
+    for graph, why in on_cpu.items():
+        values[f"on the CPU, {graph}"] = why
+    problems = [] if pack.trained else ["the pack is not trained, answers mean nothing"]
+    if on_cpu:
+        problems.append(f"{len(on_cpu)} engines run on the CPU, as the device cannot take them")
+    return Status("loaded", WARN if problems else OK, "; ".join(problems), values)
 
 
 class Machine:
