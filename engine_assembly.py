@@ -20,7 +20,7 @@ from .export.encoder_builds import COST_FILE, build_encoder, encoder_recipe
 from .runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from .runtime.backends.with_spare import Spares
 from .runtime.config import RuntimeConfig
-from .runtime.encoders import CameraInput, Encoder, EncoderSpec
+from .runtime.encoders import CameraInput, Encoder, EncoderSpec, ObjectsInput
 from .runtime.engine import Engine, EngineLoader
 from .runtime.engine_key import EngineKey, machine_identity
 from .runtime.engine_store import EngineStore

@@ -30,7 +30,7 @@ from .runtime.backends.portable import PortableEngine, load_portable
 from .runtime.backends.with_spare import EngineWithSpare, Spares
 from .runtime.config import RuntimeConfig
 from .runtime.connections import Connection
-from .runtime.encoder_specs import EncoderSpec
+from .runtime.encoder_specs import EncoderSpec, ObjectsInput
 from .runtime.encoders import Encoder
 from .runtime.engine import Engine, EngineLoader
 from .runtime.errors import ConfigError, EngineError
