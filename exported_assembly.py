@@ -64,8 +64,8 @@ def _provider(name: str, loader: EngineLoader) -> Callable[[Path, Progress], Eng
 LOADERS: Mapping[str, Callable[[Path, Progress], EngineLoader]] = {
     "onnx-portable": lambda export, progress: load_portable,
     "onnxruntime-portable": lambda export, progress: _fused,
-    "onnxruntime-cuda": lambda export, progress: load_cuda,
-    "onnxruntime-tensorrt": lambda export, progress: load_tensorrt_provider,
+    "onnxruntime-cuda": _provider(CUDA, load_cuda),
+    "onnxruntime-tensorrt": _provider(TENSORRT, load_tensorrt_provider),
     "tensorrt": _native,
 }
 
