@@ -24,7 +24,7 @@ from .runtime.config import (
     pack_folder,
 )
 from .runtime.connections import Connection, ConnectionSpec
-from .runtime.encoders import CameraInput, Encoder, EncoderSpec, ObjectsInput
+from .runtime.encoders import CameraInput, Encoder, EncoderSpec
 from .runtime.engine import Engine
 from .runtime.engine_key import EngineKey
 from .runtime.errors import PackError
@@ -231,7 +231,7 @@ class Assembly(EngineAssembly):
         return load_pack(self._store.get(key, build, progress=self._progress))
 
     def _encoder(self, pack: Pack, spec: EncoderSpec) -> tuple[Encoder, int]:
-        if isinstance(spec.input, ObjectsInput):
+        if not spec.needs_engine:
             return Encoder(spec, None), 0
         # In the order of `EncoderSpec.files`: the weights, then those of the backbone.
         files = [self._pack_file(pack, name) for name in spec.files]

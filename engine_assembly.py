@@ -20,7 +20,7 @@ from .export.encoder_builds import COST_FILE, build_encoder, encoder_recipe
 from .runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from .runtime.backends.with_spare import Spares
 from .runtime.config import RuntimeConfig
-from .runtime.encoders import CameraInput, Encoder, EncoderSpec, ObjectsInput
+from .runtime.encoders import CameraInput, Encoder, EncoderSpec
 from .runtime.engine import Engine, EngineLoader
 from .runtime.engine_key import EngineKey, machine_identity
 from .runtime.engine_store import EngineStore
@@ -224,7 +224,7 @@ class EngineAssembly:
         with self._all_or_nothing():
             for name, spec in specs.items():
                 parts.append(spec.model_dump_json())
-                if isinstance(spec.input, ObjectsInput):
+                if not spec.needs_engine:
                     encoders[name] = Encoder(spec, None)
                     continue
                 files = [inside(folder, spec.file, error=ModelError)]

@@ -30,7 +30,7 @@ from .runtime.backends.portable import PortableEngine, load_portable
 from .runtime.backends.with_spare import EngineWithSpare, Spares
 from .runtime.config import RuntimeConfig
 from .runtime.connections import Connection
-from .runtime.encoder_specs import EncoderSpec, ObjectsInput
+from .runtime.encoder_specs import EncoderSpec
 from .runtime.encoders import Encoder
 from .runtime.engine import Engine, EngineLoader
 from .runtime.errors import ConfigError, EngineError
@@ -208,7 +208,7 @@ class ExportedAssembly(PackAssembly):
             return LanguageModel(folder, self._load, threads=self._config.threads)
 
     def _encoder(self, pack: Pack, spec: EncoderSpec) -> tuple[Encoder, int]:
-        if isinstance(spec.input, ObjectsInput):
+        if not spec.needs_engine:
             return Encoder(spec, None), 0
         name = next(n for n, one in pack.manifest.encoders.items() if one is spec)
         graph = self.manifest.graph(f"encoder {name}")

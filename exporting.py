@@ -17,7 +17,6 @@ from .export.portable.exporter import ExportOptions, PackSources, export_pack
 from .export.portable.manifest import ExportManifest
 from .runtime.backends.tapped import TappedEngine
 from .runtime.config import CONDITIONED_STARTER_PACK, STARTER_PACK, RuntimeConfig, pack_folder
-from .runtime.encoder_specs import ObjectsInput
 from .runtime.encoders import Encoder
 from .runtime.engine import Engine
 from .runtime.errors import ConfigError
@@ -92,7 +91,7 @@ class ExportAssembly(Assembly):
             encoder_files={
                 name: [self._pack_file(pack, file) for file in spec.files]
                 for name, spec in pack.manifest.encoders.items()
-                if not isinstance(spec.input, ObjectsInput)
+                if spec.needs_engine
             },
         )
 

@@ -16,7 +16,6 @@ from .exported_assembly import ExportedAssembly, PackAssembly, loader_of
 from .exporting import Moments
 from .runtime.asking import Preparer
 from .runtime.config import RuntimeConfig
-from .runtime.encoder_specs import ObjectsInput
 from .runtime.encoders import Encoder
 from .runtime.errors import ConfigError, SensorError
 from .runtime.pack import Pack
@@ -141,7 +140,7 @@ def _prepared(
     mounts = pack.manifest.mounts
     for sensor, encoder in pack.manifest.sensor_encoders.items():
         frame = frames.get(sensor)
-        if frame is None or isinstance(encoders[encoder].spec.input, ObjectsInput):
+        if frame is None or not encoders[encoder].spec.needs_engine:
             continue
         if frame.geometry is None and sensor in mounts:
             frame = replace(frame, geometry=mounts[sensor])

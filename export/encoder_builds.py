@@ -18,7 +18,7 @@ COST_FILE = "cost.json"
 def encoder_recipe(spec: EncoderSpec, backbones: Sequence[str] = ()) -> str:
     """All that shapes the graph beside the weights of `spec.file`: a key of the engine cache."""
     shape = "x".join(map(str, spec.input.shape))
-    recipe = f"{spec.kind}-{recipes.ENCODERS}-{shape}-{spec.tokens}"
+    recipe = f"{spec.kind}-{recipes.ENCODERS}-{shape}-{spec.engine_tokens}"
     if isinstance(spec.input, BevInput):
         recipe += f"-{spec.input.range_m}m-{spec.input.cell_m}m"
     return " ".join([recipe, *backbones])
@@ -48,7 +48,7 @@ def build_encoder(
     weights, given = files[0], spec.input
     if spec.kind == "efficientnet_lite0" and isinstance(given, CameraInput):
         macs = build_camera_encoder(
-            read_state_dict(weights), target, given.height, given.width, spec.tokens
+            read_state_dict(weights), target, given.height, given.width, spec.engine_tokens
         )
     elif spec.kind == "range_encoder" and isinstance(given, LidarInput):
         macs = build_lidar_encoder(read_weights(weights), target, given.height, given.width)
@@ -59,7 +59,7 @@ def build_encoder(
             target,
             given.height,
             given.width,
-            spec.tokens,
+            spec.engine_tokens,
         )
     elif spec.kind == "bev_detector" and isinstance(given, BevInput):
         macs = build_bev_detector(
@@ -68,7 +68,7 @@ def build_encoder(
             given.shape[-1],
             given.range_m,
             given.cell_m,
-            spec.tokens,
+            spec.engine_tokens,
         )
     else:
         raise PackError(

@@ -1,4 +1,4 @@
-"""Frames as encoders take them: pictures, range images, sweeps from above, object tokens.
+"""Frames as encoders take them: pictures, range images, sweeps from above, tokens.
 
 Everything that depends on where a sensor was is worked out here; engines see arrays only.
 """
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.bev_grid import bev_grid
+from ..kernels.direction_tokens import RADAR_COLUMNS, radar_directions, sound_directions
 from ..kernels.image import decode_image, placement, preprocess_image
-from ..kernels.object_tokens import OBJECT_COLUMNS, object_tokens
+from ..kernels.object_tokens import OBJECT_COLUMNS, SECTOR_MIDDLES_DEG, object_tokens
 from ..kernels.range_image import range_image
 from .compiled_kernels import compiled_arrays
 from .encoder_specs import BevInput, CameraInput, LidarInput
@@ -164,6 +165,64 @@ def object_tokens_of(frame: SensorFrame, tokens: int) -> Float:
             remedy=f"send float32 [n, {len(OBJECT_COLUMNS)}] of {' '.join(OBJECT_COLUMNS)}, "
             "status -1 and velocities NaN where unknown",
         ) from error
+
+
+def radar_tokens_of(frame: SensorFrame) -> Float:
+    """Direction tokens of radar returns, float32 `[6, 64]`.
+
+    Raises:
+        SensorError: the payload is no list of returns.
+    """
+    returns = _array_of(frame, f"float32 [n, {len(RADAR_COLUMNS)}]")
+    geometry = frame.geometry
+    try:
+        if geometry is not None and returns.shape[1:] == (len(RADAR_COLUMNS),):
+            moved = returns.copy()
+            rotation = geometry.ego_from_sensor[:2, :2]
+            moved[:, :2] = returns[:, :2] @ rotation.T + geometry.ego_from_sensor[:2, 3]
+            returns = moved
+        return radar_directions(returns)
+    except ValueError as error:
+        raise SensorError(
+            str(error),
+            field=frame.sensor,
+            remedy=f"send float32 [n, {len(RADAR_COLUMNS)}] of {' '.join(RADAR_COLUMNS)}",
+        ) from error
+
+
+def sound_tokens_of(frame: SensorFrame) -> Float:
+    """Direction tokens of levels of sound, float32 `[6, 64]`.
+
+    Raises:
+        SensorError: the payload is no levels.
+    """
+    try:
+        return sound_directions(_array_of(frame, "float32 [moments, 6, 8]"))
+    except ValueError as error:
+        raise SensorError(
+            str(error),
+            field=frame.sensor,
+            remedy="send float32 [moments, 6 microphones, 8 octave bands], dB over 20 uPa",
+        ) from error
+
+
+def directions_in_view(geometry: Float, width: int) -> NDArray[np.bool_]:
+    """Of the six directions, those whose middle a camera looks to.
+
+    Args:
+        geometry: see `camera_geometry_of`.
+        width: of the encoder's picture, pixels.
+    """
+    focal, ego_from_camera = float(geometry[0]), geometry[4:].reshape(3, 4)
+    ahead = math.atan2(float(ego_from_camera[1, 2]), float(ego_from_camera[0, 2]))
+    apart = np.deg2rad(SECTOR_MIDDLES_DEG) - ahead
+    return np.abs(np.arctan2(np.sin(apart), np.cos(apart))) < math.atan2(width / 2, focal)
+
+
+def _array_of(frame: SensorFrame, wanted: str) -> Float:
+    if not isinstance(frame.payload, np.ndarray) or frame.payload.dtype != np.float32:
+        raise _unknown_payload(frame, wanted)
+    return frame.payload  # pyright: ignore[reportReturnType] - dtype is checked
 
 
 def _required(frame: SensorFrame) -> SensorGeometry:

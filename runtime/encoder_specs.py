@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..kernels.bev_grid import CELL_M, RANGE_M, cells_of
 from ..kernels.bev_grid import CHANNELS as BEV_CHANNELS
+from ..kernels.direction_tokens import DIRECTION_WIDTH, DIRECTIONS
 from ..kernels.object_tokens import TOKEN_WIDTH
 from ..kernels.range_image import CHANNELS, RANGE_MEAN, RANGE_STD
 from .frames import Modality
@@ -111,13 +112,41 @@ class ObjectsInput(BaseModel):
         return ()
 
 
-EncoderInput = CameraInput | LidarInput | BevInput | ObjectsInput
+class RadarInput(BaseModel):
+    """Radar returns; they become tokens by direction without an engine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["radar_returns"] = "radar_returns"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Nothing goes into an engine."""
+        return ()
+
+
+class SoundInput(BaseModel):
+    """Levels of sound around the vehicle; they become tokens by direction without an engine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["sound_levels"] = "sound_levels"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Nothing goes into an engine."""
+        return ()
+
+
+EncoderInput = CameraInput | LidarInput | BevInput | ObjectsInput | RadarInput | SoundInput
 
 _MODALITY_OF_INPUT: dict[str, Modality] = {
     "image": "camera",
     "range_image": "lidar",
     "bev_grid": "lidar",
     "objects": "objects",
+    "radar_returns": "radar",
+    "sound_levels": "audio",
 }
 #: Kinds of encoders that take one kind of input, and the only ones that take it where so.
 _INPUT_OF_KIND = {
@@ -126,6 +155,14 @@ _INPUT_OF_KIND = {
     "camera_detector": "image",
     "bev_detector": "bev_grid",
     "objects": "objects",
+    "radar_directions": "radar_returns",
+    "sound_directions": "sound_levels",
+}
+#: Kinds without an engine, and how wide their tokens are; they have no file.
+_WITHOUT_ENGINE = {
+    "objects": TOKEN_WIDTH,
+    "radar_directions": DIRECTION_WIDTH,
+    "sound_directions": DIRECTION_WIDTH,
 }
 
 
@@ -135,12 +172,15 @@ class EncoderSpec(BaseModel):
     Attributes:
         modality: whose frames it takes.
         kind: how `file` becomes a graph: `onnx` is one already, the others name their builder;
-            `objects` needs none. Those called detectors, and `objects`, give object tokens in the
-            ego frame (`kernels.object_tokens`).
+            `objects`, `radar_directions` and `sound_directions` need none. Detectors, and
+            `objects`, give object tokens in the ego frame (`kernels.object_tokens`), the last two
+            tokens by direction (`kernels.direction_tokens`).
         input: pre-processing, told apart by its own `kind`.
         tokens: tokens per frame.
+        objects: of a detector whose objects become tokens by direction: how many it finds at most;
+            None where each object is a token.
         width: width of a token.
-        file: name of the graph or the weights, without folders; empty for `objects`.
+        file: name of the graph or the weights, without folders; empty for kinds without any.
         backbone: of a camera detector: name of the ImageNet weights below it among the pack's
             `files`, as a rule with a name in the registry there.
         licence: of the weights, e.g. an SPDX identifier.
@@ -156,11 +196,14 @@ class EncoderSpec(BaseModel):
         "camera_detector",
         "bev_detector",
         "objects",
+        "radar_directions",
+        "sound_directions",
         "onnx",
     ]
     input: Annotated[EncoderInput, Field(discriminator="kind")]
     tokens: int = Field(gt=0)
     width: int = Field(gt=0)
+    objects: int | None = Field(default=None, gt=0)
     file: str = Field(default="", pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.+-]*)?$")
     backbone: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$")
     licence: str = Field(min_length=1)
@@ -175,6 +218,22 @@ class EncoderSpec(BaseModel):
     def needs_geometry(self) -> bool:
         """Whether a frame must say where its sensor was."""
         return self.kind == "camera_detector" or isinstance(self.input, BevInput)
+
+    @property
+    def gives_objects(self) -> bool:
+        """Whether its tokens are object tokens in the ego frame."""
+        detects = self.kind in ("camera_detector", "bev_detector", "objects")
+        return detects and self.objects is None
+
+    @property
+    def needs_engine(self) -> bool:
+        """Whether frames go through an engine."""
+        return self.kind not in _WITHOUT_ENGINE
+
+    @property
+    def engine_tokens(self) -> int:
+        """Rows that its engine gives."""
+        return self.tokens if self.objects is None else self.objects
 
     @property
     def previous_ms(self) -> tuple[int, int] | None:
@@ -200,19 +259,30 @@ class EncoderSpec(BaseModel):
         is_detector = self.kind in ("camera_detector", "bev_detector")
         if is_detector and self.width != TOKEN_WIDTH:
             raise ValueError(f"width must be {TOKEN_WIDTH} for kind {self.kind}")
+        if self.objects is not None and not is_detector:
+            raise ValueError("objects goes with kinds camera_detector and bev_detector only")
         if (self.backbone is not None) != (self.kind == "camera_detector"):
             raise ValueError("backbone goes with kind camera_detector, and with no other")
         return self
 
     @model_validator(mode="after")
-    def _objects_need_no_file(self) -> EncoderSpec:
-        if isinstance(self.input, ObjectsInput):
-            if self.kind != "objects":
-                raise ValueError("the input objects goes with kind objects")
-            if self.file:
-                raise ValueError("file must be left out for kind objects, which has no weights")
-            if self.width != TOKEN_WIDTH:
-                raise ValueError(f"width must be {TOKEN_WIDTH} for kind objects")
-        elif not self.file:
-            raise ValueError(f"file is missing for kind {self.kind}")
+    def _directions_are_six(self) -> EncoderSpec:
+        by_direction = self.kind in ("radar_directions", "sound_directions")
+        if (by_direction or self.objects is not None) and self.tokens != DIRECTIONS:
+            raise ValueError(f"tokens must be {DIRECTIONS} where they go by direction")
+        return self
+
+    @model_validator(mode="after")
+    def _only_engines_need_a_file(self) -> EncoderSpec:
+        if self.needs_engine:
+            if not self.file:
+                raise ValueError(f"file is missing for kind {self.kind}")
+            for kind in _WITHOUT_ENGINE:
+                if self.input.kind == _INPUT_OF_KIND[kind]:
+                    raise ValueError(f"the input {self.input.kind} goes with kind {kind}")
+            return self
+        if self.file:
+            raise ValueError(f"file must be left out for kind {self.kind}, which has no weights")
+        if self.width != _WITHOUT_ENGINE[self.kind]:
+            raise ValueError(f"width must be {_WITHOUT_ENGINE[self.kind]} for kind {self.kind}")
         return self

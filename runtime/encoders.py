@@ -12,15 +12,27 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.direction_tokens import DIRECTIONS, object_directions
 from .detectors import GEOMETRY_WIDTH
 from .encoder_inputs import (
     bev_grid_of,
     camera_geometry_of,
+    directions_in_view,
     image_of,
     object_tokens_of,
+    radar_tokens_of,
     range_image_of,
+    sound_tokens_of,
 )
-from .encoder_specs import BevInput, CameraInput, EncoderSpec, LidarInput, ObjectsInput
+from .encoder_specs import (
+    BevInput,
+    CameraInput,
+    EncoderSpec,
+    LidarInput,
+    ObjectsInput,
+    RadarInput,
+    SoundInput,
+)
 from .engine import Engine, TensorSpec
 from .errors import EngineError, SensorError
 from .frames import SensorFrame
@@ -34,6 +46,8 @@ __all__ = [
     "LidarInput",
     "ObjectsInput",
     "Prepared",
+    "RadarInput",
+    "SoundInput",
 ]
 
 Prepared = Mapping[str, NDArray[np.float32]]
@@ -47,7 +61,7 @@ _REBUILD = "build the engine again, or correct the encoder's specification"
 
 
 class Encoder:
-    """Runs the frames of one modality through one engine; objects need none.
+    """Runs the frames of one modality through one engine; some kinds need none.
 
     `prepare` may be called from several threads at once; `encode` and `run` from one at a time, as
     the engine's contract says.
@@ -58,7 +72,7 @@ class Encoder:
 
         Args:
             spec: what it is.
-            engine: None for kind `objects` alone.
+            engine: None for kinds that need none.
 
         Raises:
             EngineError: the inputs or outputs of the engine are not those of the specification.
@@ -67,9 +81,13 @@ class Encoder:
         self._engine = engine
         self._input, self._output, self._batch = _TOKENS, _TOKENS, -1
         self._shapes: dict[str, tuple[int, ...]] = {}
-        if isinstance(spec.input, ObjectsInput):
+        if not spec.needs_engine:
             if engine is not None:
-                raise EngineError("objects go through no engine", field=spec.label, remedy=_REBUILD)
+                raise EngineError(
+                    f"frames of kind {spec.kind} go through no engine",
+                    field=spec.label,
+                    remedy=_REBUILD,
+                )
             return
         if engine is None:
             raise EngineError("there is no engine", field=spec.label, remedy=_REBUILD)
@@ -78,7 +96,7 @@ class Encoder:
             wanted[GEOMETRY] = (GEOMETRY_WIDTH,)
         self._input, batch = _matching(engine.input_specs, wanted, spec.label, "input")
         self._output, _ = _matching(
-            engine.output_specs, {"": (spec.tokens, spec.width)}, spec.label, "output"
+            engine.output_specs, {"": (spec.engine_tokens, spec.width)}, spec.label, "output"
         )
         self._batch = batch
         self._shapes = {name or self._input: shape for name, shape in wanted.items()}
@@ -115,6 +133,10 @@ class Encoder:
             )
         if isinstance(given, ObjectsInput):
             return {self._input: object_tokens_of(frame, spec.tokens)}
+        if isinstance(given, RadarInput):
+            return {self._input: radar_tokens_of(frame)}
+        if isinstance(given, SoundInput):
+            return {self._input: sound_tokens_of(frame)}
         if isinstance(given, BevInput):
             return {self._input: bev_grid_of(frame, previous, given)}
         if isinstance(given, LidarInput):
@@ -144,7 +166,7 @@ class Encoder:
             return np.empty((0, self._spec.tokens, self._spec.width), np.float32)
         step = len(prepared) if self._batch == -1 else 1
         parts = [
-            self._run(prepared[start : start + step]) for start in range(0, len(prepared), step)
+            self._tokens(prepared[start : start + step]) for start in range(0, len(prepared), step)
         ]
         tokens = np.concatenate(parts).astype(np.float32, copy=False)
         broken = np.unique(np.nonzero(~np.isfinite(tokens))[0])
@@ -157,6 +179,23 @@ class Encoder:
                 remedy="drop the frame; if it happens again, the encoder's weights are broken",
             )
         return tokens
+
+    def _tokens(self, prepared: Sequence[Prepared]) -> NDArray[np.generic]:
+        rows = self._run(prepared)
+        if self._spec.objects is None:
+            return rows
+        return np.stack(
+            [
+                object_directions(found.astype(np.float32, copy=False), self._in_view(one))
+                for found, one in zip(rows, prepared, strict=True)
+            ]
+        )
+
+    def _in_view(self, prepared: Prepared) -> NDArray[np.bool_]:
+        """Directions that the sensor looks to: a camera to some, a LiDAR to all."""
+        if isinstance(self._spec.input, CameraInput):
+            return directions_in_view(prepared[GEOMETRY], self._spec.input.width)
+        return np.ones(DIRECTIONS, np.bool_)
 
     def _run(self, prepared: Sequence[Prepared]) -> NDArray[np.generic]:
         inputs = {name: np.stack([one[name] for one in prepared]) for name in prepared[0]}

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .errors import SensorError
 
-Modality = Literal["camera", "lidar", "objects"]
+Modality = Literal["camera", "lidar", "objects", "radar", "audio"]
 Float64 = NDArray[np.float64]
 
 #: How far a rotation may be from orthonormal: calibrations come in float32 and with few digits.
@@ -65,13 +65,16 @@ class SensorFrame:
 
     Attributes:
         sensor: name of the sensor as configured, e.g. `cam_front`.
-        modality: `camera`, `lidar` or `objects`.
+        modality: `camera`, `lidar`, `objects`, `radar` or `audio`.
         stamp_ns: capture time in nanoseconds.
         frame_id: coordinate frame of the payload.
         payload: camera: uint8 image `[H, W, 3]` RGB, or the undecoded JPEG/PNG bytes;
             lidar: float32 cloud `[n, 4+]` of x y z intensity [ring], metres, sensor frame;
             objects: float32 `[n, 12]` in the columns of `kernels.object_tokens.OBJECT_COLUMNS`,
-            perhaps none, in the ego frame unless `geometry` says otherwise.
+            perhaps none, in the ego frame unless `geometry` says otherwise;
+            radar: float32 `[n, 4]` in `kernels.direction_tokens.RADAR_COLUMNS`, frames as objects;
+            audio: float32 `[moments, 6, 8]`, levels in dB by microphone and octave band, see
+            `kernels.direction_tokens.sound_directions`.
             An array is handed over, not copied: it becomes read-only, so that a driver which
             fills it again fails at once. Such a driver hands over copies.
         geometry: where the sensor was; None leaves it to the pack's `mount` of the sensor.

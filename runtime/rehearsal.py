@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..kernels.direction_tokens import BANDS, MICROPHONES, RADAR_COLUMNS
 from .answering import AskedQuestion, reply_to_all
 from .connections import SensorRows
 from .encoder_memory import EncoderMemory
-from .encoder_specs import CameraInput, ObjectsInput
+from .encoder_specs import CameraInput, ObjectsInput, RadarInput, SoundInput
 from .errors import SensorError
 from .frame_cost import FrameCost
 from .frame_times import FrameTimes
@@ -134,6 +135,10 @@ class Rehearsal:
             payload = np.full((height, width, 3), 127, np.uint8)
         elif isinstance(spec.input, ObjectsInput):
             payload = np.zeros((0, _OBJECT_COLUMNS), np.float32)
+        elif isinstance(spec.input, RadarInput):
+            payload = np.zeros((0, len(RADAR_COLUMNS)), np.float32)
+        elif isinstance(spec.input, SoundInput):
+            payload = np.zeros((1, MICROPHONES, BANDS), np.float32)
         else:
             rng = np.random.default_rng(0)
             payload = rng.normal(0, _SPREAD_M, (_POINTS, 5)).astype(np.float32)

@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx
 
 from ... import __version__
-from ...runtime.encoder_specs import EncoderSpec, ObjectsInput
+from ...runtime.encoder_specs import EncoderSpec
 from ...runtime.errors import ConfigError
 from ...runtime.files import partial_name, sync_folder
 from ...runtime.model_manifest import ModelManifest
@@ -179,7 +179,7 @@ class _Export:
         return manifest
 
     def _encoder(self, name: str, spec: EncoderSpec, files: Sequence[Path]) -> None:
-        if isinstance(spec.input, ObjectsInput):
+        if not spec.needs_engine:
             return
         precision = self._options.precisions.encoders
         with tempfile.TemporaryDirectory(dir=self._folder) as made:

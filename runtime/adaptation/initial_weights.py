@@ -14,9 +14,6 @@ from ..pack import PackManifest
 Float = NDArray[np.float32]
 Weights = dict[str, Float]
 
-#: Kinds of encoders whose tokens are laid out alike, as objects (`kernels/object_tokens.py`).
-_OBJECT_KINDS = frozenset({"camera_detector", "bev_detector", "objects"})
-
 
 def initial_weight(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Float:
     """One weight of a connection: scaled normal matrices, neutral norms and LoRA, random gates.
@@ -81,12 +78,12 @@ def fresh_weights(
 
 def orderless(pack: PackManifest) -> set[str]:
     """Modalities whose tokens are objects, in no order; an offset is the same for all of them."""
-    return {name for name, spec in pack.encoders.items() if spec.kind in _OBJECT_KINDS}
+    return {name for name, spec in pack.encoders.items() if spec.gives_objects}
 
 
 def _are_alike(pack: PackManifest, one: str, other: str) -> bool:
     first, second = pack.encoders[one], pack.encoders[other]
-    return {first.kind, second.kind} <= _OBJECT_KINDS and first.width == second.width
+    return first.gives_objects and second.gives_objects and first.width == second.width
 
 
 def with_rank(connection: Connection, rank: int, seed: int) -> Connection:

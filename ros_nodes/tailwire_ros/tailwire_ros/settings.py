@@ -121,6 +121,12 @@ def sensor_settings(sensor: str, modality: str, kind: object) -> Mapping[str, Se
         modality: of its encoder.
         kind: of its messages as far as it is given, for it decides the default topic.
     """
+    if kind is None and modality not in DEFAULT_KIND:
+        raise ConfigError(
+            f"there is no message for the modality {modality}",
+            field=f"sensor.{sensor}.kind",
+            remedy="use a pack without this sensor, or hand its frames over in Python",
+        )
     kind = DEFAULT_KIND[modality] if kind is None else str(kind)
     defaults = {
         "topic": DEFAULT_TOPIC.get(kind, "{}").format(sensor),
