@@ -12,7 +12,7 @@ import bisect
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,10 +28,11 @@ from ..runtime.metrics import StageClock
 from ..runtime.model_config import Precision
 from ..runtime.pack import PackManifest
 from ..runtime.passes import split_passes
-from ..runtime.perception import Perception
+from ..runtime.perception import Perception, SensorTokens
 from ..runtime.question_kinds import topic_of
 from ..runtime.questions import Question
 from ..runtime.sensor_buffer import SensorBuffer
+from ..runtime.standpoint import Standpoint
 from ..simulation.annotated_objects import OBJECTS, AnnotatedDrive
 from ..simulation.nuscenes.source import NuScenesDrive
 from ..simulation.replay.asking import PlannedQuestion
@@ -355,10 +356,19 @@ def _oldest(plan: MeasuredPlan) -> int:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Tokens of one sensor at one keyframe, as the connection has prepared them."""
+    """Tokens of one sensor at one keyframe, and what the connection has made of them so far.
 
-    stamp_ns: int
-    rows: SensorRows
+    Attributes:
+        held: the tokens, with their frame.
+        rows: by where they were carried to, None as they were.
+    """
+
+    held: SensorTokens
+    rows: dict[Standpoint | None, SensorRows] = field(default_factory=dict)
+
+    @property
+    def stamp_ns(self) -> int:
+        return self.held.frame.stamp_ns
 
 
 class _Eyes:
@@ -375,6 +385,7 @@ class _Eyes:
         )
         self._seen: dict[str, list[_Seen]] = {}
         self._now_ns = 0
+        self._here: Standpoint | None = None
         self.push = self._buffer.push
 
     def look(self) -> None:
@@ -383,14 +394,13 @@ class _Eyes:
         new = [frame for frame in held.values() if self._perception.is_new(frame)]
         self._perception.encode(new, StageClock())
         self._now_ns = max((frame.stamp_ns for frame in held.values()), default=0)
+        self._here = Standpoint.of(held.values())
         for frame in new:
             tokens = self._perception.tokens(frame.sensor)
             if tokens is None or tokens.frame is not frame:
                 continue
-            name = self._encoder_of[frame.sensor]
-            rows = self._parts.connection.prepare(frame.sensor, name, tokens.tokens)
             known = self._seen.setdefault(frame.sensor, [])
-            known.append(_Seen(frame.stamp_ns, rows))
+            known.append(_Seen(tokens))
             while self._now_ns - known[0].stamp_ns > self._keep_ns:
                 del known[0]
 
@@ -409,8 +419,24 @@ class _Eyes:
             best = min(range(len(known)), key=wrong_ms.__getitem__)
             if wrong_ms[best] > _AGE_TOLERANCE_MS:
                 return None
-            found.append(known[best].rows)
+            found.append(self._rows_of(known[best]))
         return found
+
+    def _rows_of(self, seen: _Seen) -> SensorRows:
+        """Rows as a runtime would use them now."""
+        frame, tokens = seen.held.frame, seen.held.tokens
+        name, here = self._encoder_of[frame.sensor], self._here
+        if here is None or not here.carries(
+            self._parts.encoders[name].spec, frame.stamp_ns, frame.geometry
+        ):
+            here = None
+        if here not in seen.rows:
+            if here is not None and frame.geometry is not None:
+                tokens = here.carry(tokens, frame.stamp_ns, frame.geometry)
+            # Those of earlier moments are not asked for again.
+            seen.rows.clear()
+            seen.rows[here] = self._parts.connection.prepare(frame.sensor, name, tokens)
+        return seen.rows[here]
 
 
 class _Answerer:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ..runtime.encoder_specs import HISTORY_MS
 from ..runtime.errors import BudgetError
 from ..runtime.plans import Budget, Plan
 from ..runtime.question_kinds import topic_of
 from ..runtime.scheduler import PlanRequest, QuestionDemand, SensorState
+from ..runtime.standpoint import Standpoint
 from .schedule_drives import Moment, ScheduleDrive, ScoredQuestion
 from .schedule_planning import Planning
 from .schedule_world import Look, ScheduleWorld
@@ -78,7 +80,8 @@ class _Held:
 
     look: Look
     stamp_ns: int
-    connected: bool = False
+    #: Where its tokens were when the connection prepared them (None: as they are); False before.
+    prepared_at: Standpoint | Literal[False] | None = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class _Given:
     looks: dict[str, Look]
     depth: int
     given_ns: int
+    here: Standpoint
     oldest_ns: int
     stamps_ns: dict[str, int]
 
@@ -164,6 +168,7 @@ class Simulation:
         condition: str | None,
         unusable: Collection[str],
     ) -> PlanRequest:
+        here = self._world.standpoint(self._drive, moment)
         sensors: dict[str, SensorState] = {}
         for sensor, files in self._drive.frames.items():
             held, newest = self._held.get(sensor), moment.newest.get(sensor)
@@ -172,7 +177,7 @@ class Simulation:
             waits = waits and sensor not in unusable
             fresh_ms = None if not waits else self._young_ms(moment, files[newest or 0].stamp_ns)
             held_ms = None if held is None else self._young_ms(moment, held.stamp_ns)
-            connected = held is not None and held.connected
+            connected = self._is_connected(sensor, here)
             sensors[sensor] = self._planning.sensor_state(sensor, fresh_ms, held_ms, connected)
         demands = [self._demand(one, moment, condition) for one in questions]
         return self._planning.request(sensors, demands, self._budget, condition)
@@ -192,6 +197,15 @@ class Simulation:
             held_share=share,
         )
 
+    def _carried_to(self, sensor: str, here: Standpoint) -> Standpoint | None:
+        """Where the held tokens of a sensor are brought, None where they are used as they are."""
+        frame = self._held[sensor].look[0]
+        return here if self._world.is_carried(self._drive, sensor, frame, here) else None
+
+    def _is_connected(self, sensor: str, here: Standpoint) -> bool:
+        held = self._held.get(sensor)
+        return held is not None and held.prepared_at == self._carried_to(sensor, here)
+
     def _young_ms(self, moment: Moment, stamp_ns: int) -> float | None:
         """Age of tokens or an answer, None of what is too old to be used."""
         age_ms = _age_ms(moment, stamp_ns)
@@ -200,10 +214,11 @@ class Simulation:
     def _carry_out(self, plan: Plan, moment: Moment, questions: Sequence[ScoredQuestion]) -> None:
         cost, depth = self._world.cost, plan.tail_blocks
         asked = range(len(questions)) if plan.questions is None else plan.questions
+        here = self._world.standpoint(self._drive, moment)
         connected = {
             sensor
             for sensor, action in plan.sensors.items()
-            if action == "reuse" and self._held[sensor].connected
+            if action == "reuse" and self._is_connected(sensor, here)
         }
         lengths = [self._world.length(questions[place].question) for place in asked]
         boundary = self._world.parts.model.boundary(depth)
@@ -211,21 +226,22 @@ class Simulation:
         for sensor, action in plan.sensors.items():
             if action == "run":
                 self._encode(sensor, moment)
-            self._held[sensor].connected |= bool(lengths)
+            if lengths:
+                self._held[sensor].prepared_at = self._carried_to(sensor, here)
         looks = {sensor: self._held[sensor].look for sensor in plan.sensors}
         # An answer is as old as the oldest frame behind it, as in `LastAnswers`.
         stamps_ns = {sensor: self._held[sensor].stamp_ns for sensor in looks}
         oldest_ns = min(stamps_ns.values(), default=moment.stamp_ns)
         for place in asked:
             text = questions[place].question.text
-            self._given[text] = _Given(looks, depth, moment.stamp_ns, oldest_ns, stamps_ns)
+            self._given[text] = _Given(looks, depth, moment.stamp_ns, here, oldest_ns, stamps_ns)
         runs = sum(action == "run" for action in plan.sensors.values())
         self._note_step(flops, len(lengths) / len(questions), runs, plan.expected)
         if plan.note is not None:
             self._play.notes[plan.note] = self._play.notes.get(plan.note, 0) + 1
         if moment.is_scored and len(lengths) == len(questions):
             texts = [questions[place].question for place in asked]
-            replies = self._world.replies(self._drive, texts, looks, depth)
+            replies = self._world.replies(self._drive, texts, looks, depth, here)
             extra = cost.answers(looks, boundary, lengths, replies, depth)
             self._play.decode_flops.append(extra)
 
@@ -256,7 +272,7 @@ class Simulation:
         for group in behind.values():
             given = self._given[group[0].question.text]
             texts = [one.question for one in group]
-            replies = self._world.replies(self._drive, texts, given.looks, given.depth)
+            replies = self._world.replies(self._drive, texts, given.looks, given.depth, given.here)
             age_ms = _age_ms(moment, given.given_ns)
             for one, reply in zip(group, replies, strict=True):
                 current[one.question.text] = (reply.text, age_ms)

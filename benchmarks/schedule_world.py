@@ -21,6 +21,7 @@ from ..runtime.frame_cost import FrameCost
 from ..runtime.parts import RuntimeParts
 from ..runtime.passes import split_passes
 from ..runtime.questions import Question
+from ..runtime.standpoint import Standpoint
 from ..runtime.surroundings import Surroundings
 from .schedule_drives import Moment, ScheduleDrive
 from .schedule_store import ScheduleStore
@@ -77,7 +78,7 @@ class ScheduleWorld:
         self._asked: dict[str, AskedQuestion] = {}
         self._lengths: dict[str, int] = {}
         self._tokens: dict[tuple[str, str, Look], Float] = {}
-        self._rows: dict[tuple[str, str, Look], SensorRows] = {}
+        self._rows: dict[tuple[str, str, Look, Standpoint | None], SensorRows] = {}
         self._replies: dict[str, Reply] = {}
         #: Frames encoded and questions answered by engines, not from memory.
         self.encoded, self.answered = 0, 0
@@ -127,6 +128,18 @@ class ScheduleWorld:
             self._tokens[key] = found
         return self._tokens[key]
 
+    def standpoint(self, drive: ScheduleDrive, moment: Moment) -> Standpoint:
+        """Where the vehicle is, as a runtime knows it from the frames up to a moment."""
+        newest = (drive.frames[sensor][place] for sensor, place in moment.newest.items())
+        file = max(newest, key=lambda file: file.stamp_ns)
+        return Standpoint(file.stamp_ns, drive.data.ego_pose(file))
+
+    def is_carried(self, drive: ScheduleDrive, sensor: str, frame: int, here: Standpoint) -> bool:
+        """Whether a runtime would carry the tokens of a frame forward."""
+        file = drive.frames[sensor][frame]
+        spec = self.parts.perception.encoder_of(sensor)[1].spec
+        return here.carries(spec, file.stamp_ns, drive.data.geometry_of(file))
+
     def contexts(
         self, drive: ScheduleDrive, progress: Callable[[str], None] | None = None
     ) -> list[tuple[str, frozenset[str]]]:
@@ -167,6 +180,7 @@ class ScheduleWorld:
         questions: Sequence[Question],
         looks: Looks,
         depth: int,
+        here: Standpoint,
     ) -> list[Reply]:
         """What the runtime answers with these tokens behind it.
 
@@ -175,10 +189,16 @@ class ScheduleWorld:
             questions: the questions.
             looks: the active sensors, in any order.
             depth: of the tail.
+            here: where the vehicle was when it was asked.
         """
         # Prefixes are joined in the order of the pack.
         ordered = {s: looks[s] for s in self.parts.perception.sensors if s in looks}
+        carried = {
+            s: here for s, look in ordered.items() if self.is_carried(drive, s, look[0], here)
+        }
         seen = f"{drive.name} {ordered} {depth}"
+        if carried:
+            seen += f" at {here.stamp_ns}"
         keys = [
             hashlib.sha256(f"{seen} {question.text} {question.answers}".encode()).hexdigest()
             for question in questions
@@ -192,18 +212,26 @@ class ScheduleWorld:
             if key not in self._replies
         }
         if lacking:
-            found = self._answer(drive, list(lacking.values()), ordered, depth)
+            found = self._answer(drive, list(lacking.values()), ordered, depth, carried)
             for key, reply in zip(lacking, found, strict=True):
                 self._replies[key] = reply
                 self._store.keep_reply(key, reply)
         return [self._replies[key] for key in keys]
 
     def _answer(
-        self, drive: ScheduleDrive, questions: Sequence[Question], looks: Looks, depth: int
+        self,
+        drive: ScheduleDrive,
+        questions: Sequence[Question],
+        looks: Looks,
+        depth: int,
+        carried: Mapping[str, Standpoint],
     ) -> list[Reply]:
         asked = [self._ask(question) for question in questions]
         connection, model = self.parts.connection, self.parts.model
-        rows = [self._rows_of(drive, sensor, look) for sensor, look in looks.items()]
+        rows = [
+            self._rows_of(drive, sensor, look, carried.get(sensor))
+            for sensor, look in looks.items()
+        ]
         replies: list[Reply] = []
         for part in split_passes([len(one.head.token_ids) for one in asked]):
             heads = [one.head for one in asked[part]]
@@ -213,11 +241,17 @@ class ScheduleWorld:
         self.answered += len(asked)
         return replies
 
-    def _rows_of(self, drive: ScheduleDrive, sensor: str, look: Look) -> SensorRows:
-        key = (drive.name, sensor, look)
+    def _rows_of(
+        self, drive: ScheduleDrive, sensor: str, look: Look, carried_to: Standpoint | None
+    ) -> SensorRows:
+        key = (drive.name, sensor, look, carried_to)
         if key not in self._rows:
             name, _ = self.parts.perception.encoder_of(sensor)
             tokens = self.tokens(drive, sensor, look)
+            if carried_to is not None:
+                file = drive.frames[sensor][look[0]]
+                geometry = drive.data.geometry_of(file)
+                tokens = carried_to.carry(tokens, file.stamp_ns, geometry)
             self._rows[key] = self.parts.connection.prepare(sensor, name, tokens)
         return self._rows[key]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from .answering import AskedQuestion
 from .encoder_memory import EncoderMemory
@@ -37,6 +38,7 @@ from .question_kinds import topic_of
 from .scene import Lookout, Scene
 from .scheduler import FixedPolicy, Pin, PlanRequest, QuestionDemand, SensorState
 from .sensor_buffer import SensorBuffer
+from .standpoint import Standpoint
 from .surroundings import Surroundings
 
 
@@ -88,10 +90,12 @@ class Decided:
     Attributes:
         scene: what was decided and seen.
         newest_ns: stamp of the newest frame of all sensors.
+        here: where the vehicle is, None where no frame says so.
     """
 
     scene: Scene
     newest_ns: int
+    here: Standpoint | None
 
 
 class FrameLook:
@@ -112,9 +116,9 @@ class FrameLook:
         """Whether a policy chooses, and so needs to know more than FLOPs."""
         return not isinstance(self._parts.policy, FixedPolicy)
 
-    def is_connected(self, sensor: str) -> bool:
-        """Whether the connection has prepared the tokens of a sensor."""
-        return self._parts.perception.has_rows(sensor, self._parts.connection)
+    def is_connected(self, sensor: str, here: Standpoint | None) -> bool:
+        """Whether the connection has prepared the tokens of a sensor, as they are used here."""
+        return self._parts.perception.has_rows(sensor, self._parts.connection, here)
 
     @property
     def cost(self) -> FrameCost:
@@ -133,10 +137,12 @@ class FrameLook:
         if budget.memory_bytes != self._known.memory.limit:
             self._known.memory.keep_within(budget.memory_bytes)
         held = self._buffer.snapshot()
+        here = Standpoint.of(held.values())
+        connected = partial(self.is_connected, here=here)
         unusable = self._known.surroundings.look(held) if steered else {}
         lookout = Lookout(perception, held, orders.max_age_ms, unusable)
         wanted = [sensor for sensor in orders.sensors if orders.pins.get(sensor) != "off"]
-        states, dropped = lookout.states(wanted, self.is_connected, orders.pins)
+        states, dropped = lookout.states(wanted, connected, orders.pins)
         plan = self._choose(asked, states, orders, budget, clock, lookout.newest_ns)
         if budget.memory_bytes is not None:
             self._known.memory.make_room(
@@ -147,14 +153,14 @@ class FrameLook:
         scene = lookout.encode(
             plan,
             dropped,
-            self.is_connected,
+            connected,
             clock,
             most=most,
             skip=None
             if budget.latency_ms is None
             else self._leaving_out(asked, plan, states, orders, clock, lookout.newest_ns),
         )
-        return Decided(scene, lookout.newest_ns)
+        return Decided(scene, lookout.newest_ns, here)
 
     def _choose(
         self,

@@ -107,7 +107,7 @@ class FrameLoop:
         heads = [one.head for one in asked]
         connect_size, (name, tail_size) = self._sizes(asked, decided, clock)
         with clock.stage("connect", part=CONNECT, size=connect_size):
-            rows = parts.perception.rows(list(scene.uses), parts.connection)
+            rows = parts.perception.rows(list(scene.uses), parts.connection, decided.here)
             prefix = parts.connection.connect(rows, heads, depth)
         with clock.stage("tail", part=name, size=tail_size):
             return parts.model.tail(heads, prefix, depth, parts.connection.lora(depth))
@@ -120,7 +120,7 @@ class FrameLoop:
             return None, ("tail", None)
         sensors = list(decided.scene.uses)
         (_, connect), tail, _ = self.looking.answering_parts(asked, decided.scene.plan, sensors)
-        new = [sensor for sensor in sensors if not self.looking.is_connected(sensor)]
+        new = [sensor for sensor in sensors if not self.looking.is_connected(sensor, decided.here)]
         prepare = sum(self.looking.cost.prepare(sensor) for sensor in new)
         return (connect or 0.0) + prepare / GIGA, tail
 

@@ -21,6 +21,7 @@ from .errors import EngineError, SensorError
 from .frames import SensorFrame, SensorGeometry
 from .metrics import StageClock, resident_memory_bytes
 from .reloadable_engine import ReloadableEngine
+from .standpoint import Standpoint
 
 Float = NDArray[np.float32]
 
@@ -36,6 +37,16 @@ class SensorTokens:
 
     frame: SensorFrame
     tokens: Float
+
+
+@dataclass(frozen=True)
+class _PreparedRows:
+    """What a connection has made of tokens, and where these were carried to, None as they were."""
+
+    tokens: SensorTokens
+    connection: Connection
+    here: Standpoint | None
+    rows: SensorRows
 
 
 class Perception:
@@ -67,7 +78,7 @@ class Perception:
         self._tokens: dict[str, SensorTokens] = {}
         self._refused: dict[str, tuple[SensorFrame, str]] = {}
         self._bad_frames = dict.fromkeys(self._sensor_encoders, 0)
-        self._rows: dict[str, tuple[SensorTokens, Connection, SensorRows]] = {}
+        self._rows: dict[str, _PreparedRows] = {}
 
     @property
     def sensors(self) -> tuple[str, ...]:
@@ -295,19 +306,44 @@ class Perception:
             self._remember(frame)
         return {}
 
-    def has_rows(self, sensor: str, connection: Connection) -> bool:
+    def has_rows(self, sensor: str, connection: Connection, here: Standpoint | None = None) -> bool:
         """Whether `rows` of a sensor are there already."""
-        held = self._rows.get(sensor)
-        return held is not None and held[0] is self._tokens.get(sensor) and held[1] is connection
+        held, tokens = self._rows.get(sensor), self._tokens.get(sensor)
+        return (
+            held is not None
+            and tokens is not None
+            and held.tokens is tokens
+            and held.connection is connection
+            and held.here == self._carried_to(tokens, here)
+        )
 
-    def rows(self, sensors: Sequence[str], connection: Connection) -> list[SensorRows]:
-        """Rows of sensors that have tokens, computed once per tokens and connection."""
-        return [self._rows_of(sensor, connection) for sensor in sensors]
+    def rows(
+        self, sensors: Sequence[str], connection: Connection, here: Standpoint | None = None
+    ) -> list[SensorRows]:
+        """Rows of sensors that have tokens, computed once per tokens, connection and standpoint.
 
-    def _rows_of(self, sensor: str, connection: Connection) -> SensorRows:
-        if self.has_rows(sensor, connection):
-            return self._rows[sensor][2]
-        tokens = self._tokens[sensor]
-        rows = connection.prepare(sensor, self._sensor_encoders[sensor], tokens.tokens)
-        self._rows[sensor] = (tokens, connection, rows)
+        Args:
+            sensors: whose.
+            connection: that makes them.
+            here: where objects of earlier frames are carried to; None leaves them where they were.
+        """
+        return [self._rows_of(sensor, connection, here) for sensor in sensors]
+
+    def _rows_of(self, sensor: str, connection: Connection, here: Standpoint | None) -> SensorRows:
+        if self.has_rows(sensor, connection, here):
+            return self._rows[sensor].rows
+        held, name = self._tokens[sensor], self._sensor_encoders[sensor]
+        carried_to, tokens = self._carried_to(held, here), held.tokens
+        if carried_to is not None and (geometry := held.frame.geometry) is not None:
+            tokens = carried_to.carry(tokens, held.frame.stamp_ns, geometry)
+        rows = connection.prepare(sensor, name, tokens)
+        self._rows[sensor] = _PreparedRows(held, connection, carried_to, rows)
         return rows
+
+    def _carried_to(self, held: SensorTokens, here: Standpoint | None) -> Standpoint | None:
+        """Where tokens are brought before they are used, None where they are used as they are."""
+        frame = held.frame
+        spec = self._encoders[self._sensor_encoders[frame.sensor]].spec
+        if here is None or not here.carries(spec, frame.stamp_ns, frame.geometry):
+            return None
+        return here

@@ -24,6 +24,7 @@ from tailwire.export.count import count_macs
 from tailwire.export.tail_weights import tail_weights
 from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from tailwire.runtime.connections import Connection, ConnectionSpec, weight_shapes
+from tailwire.runtime.encoder_specs import BevInput
 from tailwire.runtime.encoders import CameraInput, Encoder, EncoderSpec, LidarInput
 from tailwire.runtime.engine import Array, BoundRun, Engine, EngineLoader, TensorSpec
 from tailwire.runtime.errors import EngineError
@@ -74,6 +75,19 @@ SPECS = {
         licence="Apache-2.0",
         source="tests",
     ),
+}
+#: The LiDAR's encoder gives objects, which can be carried forward in time.
+OBJECT_SPECS = SPECS | {
+    "lidar": EncoderSpec(
+        modality="lidar",
+        kind="bev_detector",
+        input=BevInput(range_m=16.0, cell_m=2.0, previous_ms=(200, 700)),
+        tokens=3,
+        width=64,
+        file="lidar.safetensors",
+        licence="Apache-2.0",
+        source="tests",
+    )
 }
 
 
@@ -221,14 +235,18 @@ def connection_spec(kind: str = "plain", **changes: Any) -> ConnectionSpec:
 
 
 def connection_weights(
-    spec: ConnectionSpec, config: LanguageModelConfig, seed: int = 0
+    spec: ConnectionSpec,
+    config: LanguageModelConfig,
+    seed: int = 0,
+    specs: Mapping[str, EncoderSpec] = SPECS,
+    modalities: Mapping[str, str] = MODALITIES,
 ) -> dict[str, Float]:
     """Random weights without zeros, so that a forgotten bias or norm is found out."""
     shapes = weight_shapes(
         spec,
         config,
-        {name: (encoder.tokens, encoder.width) for name, encoder in SPECS.items()},
-        MODALITIES,
+        {name: (encoder.tokens, encoder.width) for name, encoder in specs.items()},
+        modalities,
     )
     rng = np.random.default_rng(seed)
     weights: dict[str, Float] = {}
@@ -255,10 +273,14 @@ def make_connection(
 
 
 def manifest_for(
-    config: LanguageModelConfig, spec: ConnectionSpec, *, trained: bool = False
+    config: LanguageModelConfig,
+    spec: ConnectionSpec,
+    *,
+    trained: bool = False,
+    specs: Mapping[str, EncoderSpec] = SPECS,
 ) -> PackManifest:
     """The manifest of a pack that nobody has on disk."""
-    files = [*(encoder.file for encoder in SPECS.values()), spec.file]
+    files = [*(encoder.file for encoder in specs.values()), spec.file]
     return PackManifest(
         format=1,
         name="fake",
@@ -269,7 +291,7 @@ def manifest_for(
         base_model=BaseModelSpec.of("tiny", config),
         prompt=PromptSpec(template="{question} Answer:", answer_prefix=" "),
         sensors=tuple(SensorSpec(name=s, encoder=MODALITIES[s]) for s in SENSORS),
-        encoders=SPECS,
+        encoders=dict(specs),
         connection=spec,
         tail_blocks=min(2, spec.tail_blocks),
         files={name: FileSpec(sha256="0" * 64) for name in files},
@@ -311,6 +333,7 @@ def fake_runtime(
     reloadable: bool = False,
     utility: UtilityModel | None = None,
     on_run: Callable[[str, int], None] | None = None,
+    specs: Mapping[str, EncoderSpec] = SPECS,
     **options: Any,
 ) -> FakeRuntime:
     """Put a runtime together around a language model.
@@ -327,24 +350,27 @@ def fake_runtime(
         reloadable: whether encoders can be unloaded; they hold nothing that could be freed.
         utility: how often plans are right.
         on_run: told of every run of an encoder, with its modality and the number of frames.
+        specs: of the encoders.
         options: of `Runtime`.
     """
     spec = spec or connection_spec()
-    engines = {name: FakeEncoderEngine(encoder) for name, encoder in SPECS.items()}
+    engines = {name: FakeEncoderEngine(encoder) for name, encoder in specs.items()}
     for name, engine in engines.items():
         if on_run is not None:
             engine.on_run = functools.partial(on_run, name)
     encoders = {
         name: Encoder(
-            SPECS[name], ReloadableEngine(lambda e=engine: e, name) if reloadable else engine
+            specs[name], ReloadableEngine(lambda e=engine: e, name) if reloadable else engine
         )
         for name, engine in engines.items()
     }
     perception = Perception(encoders, MODALITIES, threads=2)
+    if weights is None:
+        weights = connection_weights(spec, model.config, specs=specs)
     connection = make_connection(folder, spec, model.config, weights, load_engine)
     parts = RuntimeParts(
         model=model,
-        pack=manifest_for(model.config, spec, trained=trained),
+        pack=manifest_for(model.config, spec, trained=trained, specs=specs),
         perception=perception,
         connection=connection,
         policy=FixedPolicy(),

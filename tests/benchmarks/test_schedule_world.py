@@ -19,15 +19,17 @@ from tailwire.benchmarks.schedule_world import ScheduleWorld, previous_frame
 from tailwire.runtime.encoder_specs import BevInput
 from tailwire.runtime.encoders import EncoderSpec
 from tailwire.runtime.errors import ConfigError, DataError
-from tailwire.runtime.frames import SensorFrame
+from tailwire.runtime.frames import SensorFrame, SensorGeometry
 from tailwire.runtime.metrics import StageClock
 from tailwire.runtime.model_config import Precision
 from tailwire.runtime.perception import Perception
-from tailwire.runtime.plans import Budget
+from tailwire.runtime.plans import Budget, Plan, SensorAction
 from tailwire.runtime.policies import make_policy
+from tailwire.runtime.scheduler import PlanRequest
+from tailwire.runtime.standpoint import Float, Standpoint
 from tailwire.runtime.utility import Estimate
 
-from ..fakes import SENSORS, FakeRuntime, connection_spec, fake_runtime
+from ..fakes import OBJECT_SPECS, SENSORS, SPECS, FakeRuntime, connection_spec, fake_runtime
 from ..plan_requests import IndependentSensors
 from ..quick_drives import quick_drive
 
@@ -53,9 +55,10 @@ def drives(dataroot: Path) -> list[ScheduleDrive]:
     return cut(dataroot)
 
 
-@pytest.fixture
-def fake(tiny: TinyModels, tmp_path: Path) -> Iterator[FakeRuntime]:
-    made = fake_runtime(tiny.model("llama"), tmp_path, connection_spec("conditioned"))
+@pytest.fixture(params=[SPECS, OBJECT_SPECS], ids=["tokens", "objects"])
+def fake(request: pytest.FixtureRequest, tiny: TinyModels, tmp_path: Path) -> Iterator[FakeRuntime]:
+    spec = connection_spec("conditioned")
+    made = fake_runtime(tiny.model("llama"), tmp_path, spec, specs=request.param)
     yield made
     made.perception.close()
 
@@ -185,6 +188,66 @@ def test_policies_are_simulated_as_the_runtime_steps_them(
     scored = [n for n, m in enumerate(m for d in drives for m in d.moments) if m.is_scored]
     whole = [n for n in scored if play.answered[n] == 1.0]
     for place, number in enumerate(whole):
+        assert play.flops[number] + play.decode_flops[place] == flops[number]
+
+
+class SeldomPolicy:
+    """Encodes a sensor's frame when its last tokens are 0.6 s old."""
+
+    name = "seldom"
+
+    def choose(self, request: PlanRequest) -> Plan:
+        actions: dict[str, SensorAction] = {}
+        for sensor, state in request.sensors.items():
+            is_due = state.held_age_ms is None or state.held_age_ms > 600
+            if state.fresh_age_ms is not None and is_due:
+                actions[sensor] = "run"
+            elif state.held_age_ms is not None:
+                actions[sensor] = "reuse"
+        cost = request.cost(actions, request.tail_blocks, request.precision)
+        return Plan(
+            sensors=actions,
+            tail_blocks=request.tail_blocks,
+            precision=request.precision,
+            flops=cost.flops,
+            policy=self.name,
+        )
+
+
+def test_reused_objects_are_carried_as_the_runtime_does(
+    fake: FakeRuntime,
+    world: ScheduleWorld,
+    drives: list[ScheduleDrive],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    carried: list[int] = []
+    carry = Standpoint.carry
+
+    def noted(here: Standpoint, tokens: Float, stamp_ns: int, geometry: SensorGeometry) -> Float:
+        carried.append(here.stamp_ns - stamp_ns)
+        return carry(here, tokens, stamp_ns, geometry)
+
+    monkeypatch.setattr(Standpoint, "carry", noted)
+    runtime, policy, play = fake.runtime, SeldomPolicy(), Play()
+    runtime.parts.policy = policy
+    planning = Planning(runtime.parts, runtime.depths, None, tail_blocks=runtime.tail_blocks)
+    given: list[str] = []
+    flops: list[int] = []
+    for drive in drives:
+        Simulation(world, planning, drive, policy.choose, Budget(), play, max_age_ms=1000.0).run()
+    in_world = sorted(carried)
+    carried.clear()
+    for drive in drives:
+        runtime.forget_frames()
+        given += step_through(fake, drive, flops)
+    assert [one.text for one in play.scored] == given
+    gives_objects = fake.perception.encoder_of("lidar_top")[1].spec.gives_objects
+    assert bool(carried) == gives_objects
+    # Of the world only answers that are scored need tokens.
+    assert set(in_world) <= set(carried)
+    assert bool(in_world) == gives_objects
+    scored = [n for n, m in enumerate(m for d in drives for m in d.moments) if m.is_scored]
+    for place, number in enumerate(scored):
         assert play.flops[number] + play.decode_flops[place] == flops[number]
 
 

@@ -10,12 +10,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tailwire.benchmarks.calibration_file import read_work
+from tailwire import open_runtime
+from tailwire.benchmarks.calibration import KeyframeCounts
+from tailwire.benchmarks.calibration_file import WorkHeader, read_work
 from tailwire.export.range_encoder import TOKEN_WIDTH, random_weights
 from tailwire.runtime.calibration_table import CalibrationTable, read_calibration
+from tailwire.runtime.config import RuntimeConfig
 from tailwire.runtime.connections import ConnectionSpec
 from tailwire.runtime.encoder_specs import EncoderSpec, LidarInput
 from tailwire.runtime.pack import load_pack
+from tailwire.runtime.questions import NUSCENES_QA_ANSWERS, Question
+from tailwire.simulation.annotated_objects import AnnotatedDrive
 from tailwire.simulation.nuscenes import NuScenes
 
 from ..built_models import TinyModels
@@ -127,26 +132,59 @@ def test_counts_are_those_of_an_evaluation(
             assert +_right(table, tuple(name.split(",")), depth) == expected
 
 
+def _by_plan(header: WorkHeader, counts: KeyframeCounts, age_ms: int) -> dict:
+    """Questions and right answers by sensors, depth and topic, of plans whose tokens are so old."""
+    return {
+        (plan.sensors, plan.tail_blocks, topic): (questions, right)
+        for number, topic, questions, right in counts.cells
+        for plan in (header.plans[number],)
+        if plan.sensors and set(plan.ages_ms) == {age_ms}
+    }
+
+
 def test_an_old_plan_answers_what_a_new_one_did_before(
     calibrate: Run, drive: Path, pack: Path
 ) -> None:
+    """Where tokens say nothing of places; objects are carried forward."""
     assert calibrate("--work", "work.jsonl", "--out", "calibrated").code == 0
     header, (first, second) = read_work(Path("work.jsonl"))
     stamps = [sample.stamp_ns for sample in NuScenes.open(drive).samples("scene-0001")]
     assert stamps[1] - stamps[0] == 500_000_000
+    own = {
+        key: counts
+        for key, counts in _by_plan(header, second, 500).items()
+        if key[0] == ("lidar_top",)
+    }
+    assert own
+    assert own.items() <= _by_plan(header, first, 0).items()
+    assert not _by_plan(header, first, 500)
 
-    def by_plan(counts, age_ms: int) -> dict:
-        return {
-            (plan.sensors, plan.tail_blocks, topic): (questions, right)
-            for number, topic, questions, right in counts.cells
-            for plan in (header.plans[number],)
-            if plan.sensors and set(plan.ages_ms) == {age_ms}
-        }
 
-    older = by_plan(second, 500)
-    assert older
-    assert older.items() <= by_plan(first, 0).items()
-    assert not by_plan(first, 500)
+def test_old_objects_are_asked_about_as_a_runtime_does(
+    calibrate: Run, drive: Path, pack: Path, model: Path
+) -> None:
+    assert calibrate("--work", "work.jsonl", "--out", "calibrated").code == 0
+    header, (_, second) = read_work(Path("work.jsonl"))
+    old = _by_plan(header, second, 500)
+    data = NuScenes.open(drive)
+    source = AnnotatedDrive(data, data.scenes[0])
+    then, now = (sample.stamp_ns for sample in data.samples(data.scenes[0]))
+    frames = list(source.frames(["lidar_top", "objects"]))
+    config = RuntimeConfig(model=str(model), precision="fp32", pack=str(pack))
+    with open_runtime(config) as runtime:
+        for text, _, _ in ASKED:
+            runtime.watch(Question(text, NUSCENES_QA_ANSWERS))
+        runtime.set_tail(3)
+        runtime.switch_sensors(["objects"])
+        seen = runtime.step([f for f in frames if f.stamp_ns <= then])
+        # The LiDAR is not asked, but its newest frame says where the vehicle is.
+        late = [f for f in frames if f.sensor == "lidar_top" and then < f.stamp_ns <= now]
+        answers = runtime.step(late)
+    assert [a.plan.sensors for a in answers] == [{"objects": "reuse"}] * len(ASKED)
+    for topic, answer, (_, _, expected) in zip(TOPICS, answers, ASKED, strict=True):
+        assert old[("objects",), 3, topic] == (1, answer.text == expected)
+    # Not where they were.
+    assert [a.confidence for a in answers] != [a.confidence for a in seen]
 
 
 def test_a_new_pack_is_whole_and_the_old_one_is_untouched(calibrate: Run, pack: Path) -> None:
