@@ -39,7 +39,8 @@ from .adaptation_learners import (
 from .adaptation_plan import CHANGES, TIMED_STEPS, BenchSettings, Task, tasks_of
 from .adaptation_record import BenchRecord, Row
 from .adaptation_runs import PeakMemory, RunSettings, examine, learn, step_seconds
-from .input_level_model import METHODS, InputLevelModel
+from .input_level_methods import METHODS
+from .input_level_model import InputLevelModel
 
 
 class AdaptationBench:

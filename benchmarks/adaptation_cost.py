@@ -13,7 +13,7 @@ from functools import cached_property
 from ..runtime.adaptation.training_cost import BatchShape
 from ..runtime.cost import LanguageModelCost, linear_flops
 from ..runtime.model_config import LanguageModelConfig
-from .input_level_model import LORA_RANK, Method, SensorLayout
+from .input_level_methods import LORA_RANK, Method, SensorLayout
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ Pure counting over rows; a figure that cannot be had yet is None.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .adaptation_data import Exam
 from .adaptation_plan import SPEED_DEPTH
 from .adaptation_record import KEYS, Row
+
+if TYPE_CHECKING:
+    from .adaptation_data import Exam
 
 #: By change, its short name in figures.
 NAMES = {"C->C+L": "add", "C->L": "replace", "C": "same"}

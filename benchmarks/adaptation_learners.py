@@ -26,7 +26,8 @@ from ..runtime.cost import LanguageModelCost
 from ..runtime.model_config import LanguageModelConfig
 from .adaptation_cost import InputLevelCost
 from .adaptation_data import BenchData, DeviceData
-from .input_level_model import InputLevelModel, SensorLayout
+from .input_level_methods import SensorLayout
+from .input_level_model import InputLevelModel
 
 Weights = dict[str, NDArray[np.float32]]
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from ..runtime.adaptation.request import Mode
-from .input_level_model import METHODS
+from .input_level_methods import METHODS
 
 #: How the sensors change, and what adaptation on the device calls that.
 CHANGES: Mapping[str, Mode] = {"C->C+L": "add", "C->L": "replace", "C": "polish"}

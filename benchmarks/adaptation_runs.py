@@ -187,24 +187,41 @@ def step_seconds(
 ) -> float:
     """Median wall-clock seconds of a step, after some that are not counted.
 
+    Arguments as those of `timed_steps`.
+    """
+    return float(np.median(timed_steps(learner, data, samples, sensors, settings, warm_up=3)))
+
+
+def timed_steps(
+    learner: Learner,
+    data: DeviceData,
+    samples: Samples,
+    sensors: Sequence[str],
+    settings: RunSettings,
+    *,
+    warm_up: int,
+) -> list[float]:
+    """Wall-clock seconds of steps.
+
     Args:
         learner: is trained in place.
         data: on the device.
         samples: to learn.
         sensors: the active ones.
         settings: steps are the counted ones.
+        warm_up: steps before that are not counted.
     """
     optimizer = _optimizer(learner)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     order = BatchOrder(_sizes(data, samples, sensors), settings.batch, (settings.seed,))
     _set_rates(optimizer, 0, settings.steps)
     times: list[float] = []
-    for step in range(3 + settings.steps):
+    for step in range(warm_up + settings.steps):
         batch = samples.take(order(step))
         begun = _now(data.device)
         _take_step(learner, data, optimizer, parameters, batch, sensors)
         times.append(_now(data.device) - begun)
-    return float(np.median(times[3:]))
+    return times[warm_up:]
 
 
 @torch.no_grad()

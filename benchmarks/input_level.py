@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.cost import LanguageModelCost
 from ..runtime.head_state import Float, KeyValue
 from ..runtime.language_model import LanguageModel, group_caches
 from ..runtime.packing import PackedLayout, Rows, attention_bias
@@ -32,6 +33,26 @@ class _Tokens:
     @property
     def rows(self) -> Rows:
         return self.owner, self.positions
+
+
+def input_level_flops(
+    cost: LanguageModelCost, lengths: Sequence[int], sensor_tokens: int
+) -> dict[str, int]:
+    """What a frame costs in both forms, from embeddings to the last tokens' final states.
+
+    Args:
+        cost: of the language model.
+        lengths: tokens of each question.
+        sensor_tokens: of all sensors together.
+    """
+    count, tokens = len(lengths), sum(lengths)
+    both = count * (sensor_tokens + 1)
+    first, *rest = lengths
+    return {
+        "text_first": cost.qkv(both) + cost.tail([sensor_tokens + 1] * count, 0, tokens - count),
+        "sensor_first": cost.qkv(sensor_tokens + tokens)
+        + cost.tail([sensor_tokens + first, *rest], 0, 0),
+    }
 
 
 class InputLevelModel:

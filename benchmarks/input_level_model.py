@@ -8,8 +8,6 @@ Baseline of `adaptation.py`; the blocks are those of the tail that connections a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,29 +19,10 @@ from ..runtime.adaptation.attention import attend
 from ..runtime.adaptation.tail_model import TailModel
 from ..runtime.adaptation.tail_weights import TailWeights
 from ..runtime.errors import ConfigError
+from .input_level_methods import LORA_ALPHA, LORA_RANK, PROMPT_ROWS, Method, SensorLayout
 
-#: What is trained beside the projector: all weights, low-rank branches, or rows in front.
-Method = Literal["full", "lora", "prompt"]
-METHODS: tuple[Method, ...] = ("full", "lora", "prompt")
-
-#: As in mPnP-LLM (2312.07886): rank and scale of the LoRA on keys and values.
-LORA_RANK, LORA_ALPHA = 8, 32
-PROMPT_ROWS = 20
 #: Score of what lies behind a token.
 _MASKED = -1e30
-
-
-@dataclass(frozen=True)
-class SensorLayout:
-    """Sensors whose tokens enter.
-
-    Attributes:
-        modalities: by sensor, in the order in which their tokens stand.
-        widths: of a token, by modality.
-    """
-
-    modalities: Mapping[str, str]
-    widths: Mapping[str, int]
 
 
 class InputLevelModel(TailModel):

@@ -14,7 +14,7 @@ import numpy as np
 from ..runtime.cost import LanguageModelCost
 from ..runtime.kv_prefix import KvPrefix
 from ..runtime.language_model import LanguageModel
-from .input_level import InputLevelModel
+from .input_level import InputLevelModel, input_level_flops
 from .measure import interleave, machine_card, paired_ratio
 
 METHOD = (
@@ -107,14 +107,7 @@ def _flops(
 ) -> dict[str, int]:
     cost = LanguageModelCost(model.config, model.manifest.precision)
     lengths = [text_tokens] * questions
-    tokens = questions * text_tokens
-    both = questions * (sensor_tokens + 1)
-    first = cost.qkv(both) + cost.tail([sensor_tokens + 1] * questions, 0, tokens - questions)
-    second = cost.qkv(sensor_tokens + tokens) + cost.tail(
-        [sensor_tokens + text_tokens, *lengths[1:]], 0, 0
-    )
     return {
         "cached_head": cost.tail(lengths, model.boundary(tail_blocks), sensor_tokens),
-        "text_first": first,
-        "sensor_first": second,
+        **input_level_flops(cost, lengths, sensor_tokens),
     }

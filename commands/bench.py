@@ -19,11 +19,13 @@ from .bench_kernels import add_kernels, print_kernels, run_kernels
 from .bench_latency import add_latency, print_latency, run_latency
 from .bench_llm import add_llm, print_llm, run_llm
 from .bench_memory import add_memory, print_memory, run_memory
+from .bench_paper import add_paper, print_paper, run_paper
 from .bench_peers import add_peers, print_peers, run_peers
 from .bench_recognition import add_recognition, print_recognition, run_recognition
 from .bench_ros import add_ros, print_ros, run_ros
 from .bench_scale import add_scale, print_scale, run_scale
 from .bench_schedule import add_schedule, print_schedule, run_schedule
+from .bench_variants import add_variants, print_variants, run_variants
 from .command import Command
 
 _DECODE_PROMPT = (
@@ -39,6 +41,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     add_memory(benches)
     add_scale(benches)
     add_peers(benches)
+    add_paper(benches)
     add_all(benches)
     standing = benches.add_parser(
         "standing", help="standing questions: cached head against sensors at the input"
@@ -59,6 +62,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     add_adaptation(benches)
     add_composition(benches)
     add_kernels(benches)
+    add_variants(benches)
     add_latency(benches)
     add_schedule(benches)
     add_ros(benches)
@@ -98,7 +102,8 @@ def _run(arguments: Namespace) -> int:
         write_result(arguments.save, result)
     if not arguments.json:
         show(result)
-        if "comparison" in result:
+        # A result of all parts prints theirs itself.
+        if "comparison" in result and "parts" not in result["comparison"]:
             print_comparison(result["comparison"])
     print(json.dumps(result, separators=(",", ":")))
     return 0
@@ -246,6 +251,7 @@ _BENCHES: Mapping[
     "memory": (run_memory, print_memory),
     "scale": (run_scale, print_scale),
     "peers": (run_peers, print_peers),
+    "paper": (run_paper, print_paper),
     "all": (run_all, print_all),
     "standing": (_standing, _print_summary),
     "decode": (_decode, _print_summary),
@@ -253,6 +259,7 @@ _BENCHES: Mapping[
     "adaptation": (run_adaptation, print_adaptation),
     "composition": (run_composition, print_composition),
     "kernels": (run_kernels, print_kernels),
+    "variants": (run_variants, print_variants),
     "adaptation-latency": (run_latency, print_latency),
     "schedule": (run_schedule, print_schedule),
     "ros": (run_ros, print_ros),

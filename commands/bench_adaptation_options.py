@@ -180,7 +180,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _baselines(text: str) -> tuple[str, ...]:
-    from ..benchmarks.input_level_model import METHODS
+    from ..benchmarks.input_level_methods import METHODS
 
     names = comma_list(text, "--baselines") if text else []
     for name in names:

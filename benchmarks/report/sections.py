@@ -8,6 +8,7 @@ from typing import Any
 
 from .charts import Chart, Point, Rows, bars, growth_lines, pareto, stacked, waterfall
 from .findings import Findings, Run, RunStep
+from .learning import LEAD, learning_charts
 from .pictures import sampled
 from .timeline import timeline, verdict
 
@@ -98,6 +99,7 @@ def sections(found: Findings, pictures: Pictures) -> list[Section]:
         _model(found),
         _peers(found),
         _growth(found),
+        _learning(found),
         *(_run(run, pictures) for run in found.runs),
         *([] if found.runs else [_no_run()]),
     ]
@@ -292,6 +294,13 @@ def _growth(found: Findings) -> Section:
     return Section(
         "growth", "How costs grow", lead, [("Milliseconds", growth_lines(scale["axes"]))]
     )
+
+
+def _learning(found: Findings) -> Section:
+    title, paper = "Learning a sensor", found.benchmarks.get("paper")
+    if paper is None:
+        return Section("learning", title, missing="tailwire bench paper --save FILE")
+    return Section("learning", title, LEAD + " " + paper["comparable"], learning_charts(paper))
 
 
 def _run(run: Run, pictures: Pictures) -> Section:

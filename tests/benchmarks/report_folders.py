@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tailwire.benchmarks.paper_numbers import paper_json
 from tailwire.benchmarks.result_file import stamped, write_result
 
 MACHINE = {"cpu": "a <processor>", "threads": 2, "date": "2026-01-02", "versions": {"numpy": "2"}}
@@ -71,6 +72,31 @@ def memory_result() -> dict[str, Any]:
     )
 
 
+def paper_result() -> dict[str, Any]:
+    def row(method: str, depth: int | None, flops: float, peak: float) -> dict[str, Any]:
+        ratio = 80e9 / flops
+        return {
+            "method": method,
+            "tail_blocks": depth,
+            "flops_per_sample": flops,
+            "flops_ratio_vs_full": ratio,
+            "flops_ratio_vs_full_heads_computed": ratio / 2,
+            "peak_bytes": peak,
+        }
+
+    table = [row("tail-10", 10, 5e9, 1e9), row("tail-5", 5, 2e9, 5e8), row("full", None, 80e9, 4e9)]
+    return stamped(
+        {
+            "benchmark": "paper",
+            "table": table,
+            "paper": paper_json(),
+            "comparable": "Only columns beside <full>.",
+            "machine": MACHINE,
+        },
+        "1.0",
+    )
+
+
 def answer(step: int, question: str, **changes: Any) -> dict[str, Any]:
     """A line of `answers.jsonl` as the demo writes it."""
     used = {"stamp_ns": step, "age_ms": 1.0, "reused": step == 1}
@@ -128,7 +154,7 @@ def schedule_figures() -> dict[str, Any]:
 
 def write_folder(root: Path) -> Path:
     """Everything at once."""
-    for result in (frame_result(), scale_result(), memory_result()):
+    for result in (frame_result(), scale_result(), memory_result(), paper_result()):
         write_result(root / "bench" / f"{result['benchmark']}.json", result)
     (root / "schedule-accuracy.json").write_text(json.dumps(schedule_figures()))
     write_run(root / "demo")

@@ -27,7 +27,7 @@ from tailwire.benchmarks.adaptation_figures import figures, flops_to_reach
 from tailwire.benchmarks.adaptation_plan import BenchSettings
 from tailwire.benchmarks.adaptation_plots import draw_adaptation
 from tailwire.benchmarks.adaptation_record import BenchRecord
-from tailwire.benchmarks.input_level_model import METHODS
+from tailwire.benchmarks.input_level_methods import METHODS
 
 from .adaptation_task import CAMERAS, LIDAR, bench_data
 

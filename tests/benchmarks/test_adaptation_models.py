@@ -21,7 +21,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tailwire.benchmarks.adaptation_cost import InputLevelCost
-from tailwire.benchmarks.input_level_model import METHODS, InputLevelModel, Method, SensorLayout
+from tailwire.benchmarks.input_level_methods import METHODS, Method, SensorLayout
+from tailwire.benchmarks.input_level_model import InputLevelModel
 from tailwire.runtime.adaptation.training_cost import BatchShape
 from tailwire.runtime.errors import ConfigError
 

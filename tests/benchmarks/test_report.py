@@ -58,7 +58,9 @@ def test_everything_that_a_folder_holds_is_on_the_page(tmp_path: Path) -> None:
     outline = Outline()
     outline.feed(text)
     assert outline.open == []
-    assert {"accuracy", "latency", "memory", "growth", "run-demo", "methods"} <= set(outline.ids)
+    assert {"accuracy", "latency", "memory", "growth", "learning", "run-demo", "methods"} <= set(
+        outline.ids
+    )
     assert len(outline.ids) == len(set(outline.ids))
     assert outline.classes.count("state-reused") == 1 + 1, "a step and the key"
     assert outline.classes.count("wrong") == 2 + 1
@@ -67,6 +69,19 @@ def test_everything_that_a_folder_holds_is_on_the_page(tmp_path: Path) -> None:
     # Anchors and pictures only: nothing is fetched.
     assert all(one.startswith(("#", "data:")) for one in outline.addresses)
     assert not re.search(r"https?://|@import|url\(", text)
+
+
+def test_the_papers_own_figures_stand_beside_ours(tmp_path: Path) -> None:
+    text = _page(write_folder(tmp_path))
+    assert "Only columns beside &lt;full&gt;." in text
+    row = re.search(r"<tr><td>tail-10</td>(.*?)</tr>", text[text.index("the paper&#x27;s: ") :])
+    assert row is not None
+    # 80 over 5 GFLOP, half of that with heads, 1 of 4 GB; N=10 of the paper: 1.58 over 0.81, 24.5
+    # over 29.9.
+    cells = re.findall(r"<td>(.*?)</td>", row[1])
+    assert cells == ["16.0 x", "8.0 x", "25%", "1.95 x", "82%"]
+    row = re.search(r"<tr><td>tail-5</td>(.*?)</tr>", text[text.index("the paper&#x27;s: ") :])
+    assert row is not None and re.findall(r"<td>(.*?)</td>", row[1])[3:] == ["", ""]
 
 
 def test_texts_of_others_are_no_markup(tmp_path: Path) -> None:
@@ -137,6 +152,7 @@ def test_missing_parts_say_how_to_get_them(tmp_path: Path) -> None:
         "bench memory",
         "bench scale",
         "bench peers",
+        "bench paper",
         "tailwire demo",
     ):
         assert command in text
