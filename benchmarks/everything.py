@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..runtime.errors import ConfigError
+from .result_file import compare_results, read_result
+
 #: Left for the page when the time is up.
 _PAGE_S = 20.0
 
@@ -67,6 +70,7 @@ def all_parts(folder: Path, runtime_words: Sequence[str], model_words: Sequence[
     return [
         bench("frame", *runtime_words, keys=("p50_ms", "p99_ms", "p99_over_p50", "flops")),
         bench("card", *runtime_words, keys=("flops", "weight_bytes", "ceiling_ms")),
+        bench("paper", "--count-only", *runtime_words, keys=("flops_ratio_equal_samples",)),
         bench("memory", *runtime_words, keys=("peak_memory_bytes", "memory_method")),
         bench("peers", *model_words, keys=("llm_time_ratio_vs_best_peer", "best_peer")),
         bench("standing", *model_words, keys=("speedup_vs_best_input_level",)),
@@ -117,6 +121,68 @@ def run_parts(
         outcome.seconds[part.name] = clock() - start
         outcome.figures[part.name] = _figures(done.stdout, part.keys)
     return outcome
+
+
+def earlier_folder(path: Path) -> Path:
+    """The folder of an earlier run of all benchmarks.
+
+    Args:
+        path: the folder, or what `bench all --save` wrote of the run.
+
+    Raises:
+        ConfigError: it is neither, or the run's folder is gone.
+    """
+    if path.is_dir():
+        return path
+    result = read_result(path)
+    if result["benchmark"] != "all":
+        raise ConfigError(
+            f"this is a result of '{result['benchmark']}', not of 'all'",
+            field=str(path),
+            remedy="name the folder of an earlier run of all benchmarks",
+        )
+    # Kept beside its parts, it may have been moved with them.
+    for folder in (Path(result["folder"]), path.parent):
+        if any((folder / f"{part}.json").is_file() for part in result["seconds"]):
+            return folder
+    raise ConfigError(
+        f"the results of that run are not in {result['folder']} any more",
+        field=str(path),
+        remedy="name the folder that they are in now",
+    )
+
+
+def compare_parts(
+    old: Path, new: Path, names: Sequence[str], *, tolerance: float
+) -> dict[str, Any]:
+    """What has changed in each part between two folders of results.
+
+    Args:
+        old: the earlier one.
+        new: the later one.
+        names: of parts that ran through; those without a result of their own are left out.
+        tolerance: by which share a time may be worse.
+
+    Returns:
+        `parts` by name, each as of `compare_results` or with `skipped` and why; `regressions`
+        names all that are marked, as `part.figure`.
+    """
+    parts: dict[str, Any] = {}
+    for name in names:
+        now, before = (folder / f"{name}.json" for folder in (new, old))
+        if not now.is_file():
+            continue
+        if not before.is_file():
+            parts[name] = {"skipped": "there is no earlier result", "regressions": []}
+            continue
+        try:
+            parts[name] = compare_results(
+                read_result(before), read_result(now), tolerance=tolerance
+            )
+        except ConfigError as error:
+            parts[name] = {"skipped": f"{error.problem}; {error.remedy}", "regressions": []}
+    marked = [f"{name}.{one}" for name, found in parts.items() for one in found["regressions"]]
+    return {"with": str(old), "parts": parts, "regressions": marked}
 
 
 def _figures(printed: str, keys: Sequence[str]) -> dict[str, Any]:

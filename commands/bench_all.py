@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import ConfigError
-from .bench_common import say
+from .bench_common import add_keeping_options, print_comparison, say, tolerance_share
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
+    from collections.abc import Callable
 
 _MINUTES = 15.0
 
@@ -33,9 +34,17 @@ def add_all(benches: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument(
         "--parts",
         metavar="LIST",
-        help="only these: frame,card,memory,peers,standing,llm,scale,demo",
+        help="only these: frame,card,paper,memory,peers,standing,llm,scale,demo",
     )
-    parser.add_argument("--json", action="store_true", help="print nothing but the JSON line")
+    # Under another name than that of single results, which are files.
+    parser.add_argument(
+        "--compare",
+        dest="earlier",
+        metavar="OLD",
+        type=Path,
+        help="mark in each part what is worse than in an earlier run: its folder, or its --save",
+    )
+    add_keeping_options(parser)
 
 
 def run_all(arguments: Namespace) -> dict[str, Any]:
@@ -44,7 +53,7 @@ def run_all(arguments: Namespace) -> dict[str, Any]:
     Raises:
         TailwireError: an option is wrong, or no part has a result.
     """
-    from ..benchmarks.everything import all_parts, run_parts
+    from ..benchmarks.everything import all_parts, compare_parts, earlier_folder, run_parts
     from ..benchmarks.measure import machine_card
     from .report import write_page
 
@@ -52,12 +61,21 @@ def run_all(arguments: Namespace) -> dict[str, Any]:
         raise ConfigError(
             f"{arguments.minutes:g} is no time", field="--minutes", remedy="give some above 0"
         )
+    tolerance = tolerance_share(arguments)
+    # Now, so that a typing error shows before minutes of measuring.
+    earlier = None if arguments.earlier is None else _earlier(arguments.earlier, earlier_folder)
     folder: Path = arguments.out or Path(
         "results", f"bench-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}"
     )
     if (folder / "demo" / "answers.jsonl").exists():
         raise ConfigError(
             "results of an earlier run are here", field=str(folder), remedy="name another folder"
+        )
+    if earlier is not None and earlier.resolve() == folder.resolve():
+        raise ConfigError(
+            "the earlier run is in the folder of this one",
+            field="--out",
+            remedy="name another folder",
         )
     model_words = _words(arguments, "model", "threads")
     runtime_words = [*model_words, *_words(arguments, "precision", "pack", "nuscenes")]
@@ -73,6 +91,10 @@ def run_all(arguments: Namespace) -> dict[str, Any]:
     if outcome.seconds:
         drives = [] if arguments.nuscenes is None else [arguments.nuscenes]
         page, _ = write_page(folder, folder / "report.html", drives)
+    compared: dict[str, Any] = {}
+    if earlier is not None:
+        found = compare_parts(earlier, folder, list(outcome.seconds), tolerance=tolerance)
+        compared["comparison"] = found
     return {
         "benchmark": "all",
         "folder": str(folder),
@@ -83,6 +105,7 @@ def run_all(arguments: Namespace) -> dict[str, Any]:
         "skipped": outcome.skipped,
         "settings": {"minutes": arguments.minutes, "threads": arguments.threads},
         "machine": machine_card(arguments.threads),
+        **compared,
     }
 
 
@@ -117,6 +140,16 @@ def _chosen(text: str | None, known: list[str]) -> list[str]:
     return names
 
 
+def _earlier(path: Path, folder_of: Callable[[Path], Path]) -> Path:
+    if not path.exists():
+        raise ConfigError(
+            "there is no such folder or file",
+            field="--compare",
+            remedy="name the folder of an earlier run",
+        )
+    return folder_of(path)
+
+
 def print_all(result: dict[str, Any]) -> None:
     """Print what ran, failed and was skipped."""
     for name, seconds in result["seconds"].items():
@@ -128,6 +161,9 @@ def print_all(result: dict[str, Any]) -> None:
         print(f"  {name:<9} failed: {why}")
     for name in result["skipped"]:
         print(f"  {name:<9} skipped, no time left")
+    for name, found in result.get("comparison", {}).get("parts", {}).items():
+        print(f"{name}, ", end="")
+        print_comparison(found)
     print(f"page: {result['page']}")
 
 

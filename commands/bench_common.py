@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import ConfigError
+from .arguments import add_drive_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,10 +24,15 @@ _MARKS = {"regression": "WORSE", "better": "better", "same": "same", "missing": 
 
 def add_result_options(parser: ArgumentParser) -> None:
     """Options for keeping and comparing a result."""
-    parser.add_argument("--save", metavar="FILE", type=Path, help="keep the result as JSON")
     parser.add_argument(
         "--compare", metavar="OLD.json", type=Path, help="mark what is worse than in a kept result"
     )
+    add_keeping_options(parser)
+
+
+def add_keeping_options(parser: ArgumentParser) -> None:
+    """Those of `add_result_options` that do not depend on what an earlier result is."""
+    parser.add_argument("--save", metavar="FILE", type=Path, help="keep the result as JSON")
     parser.add_argument(
         "--tolerance",
         metavar="PERCENT",
@@ -51,8 +57,23 @@ def add_runtime_options(parser: ArgumentParser) -> None:
 
 def add_drive_options(parser: ArgumentParser) -> None:
     """Options that choose the frames."""
-    parser.add_argument("--nuscenes", metavar="DIR", type=Path, help="frames (the shipped clip)")
-    parser.add_argument("--version", metavar="NAME", help="version folder of the data set")
+    add_drive_arguments(parser)
+
+
+def tolerance_share(arguments: Namespace) -> float:
+    """By which share times may be worse.
+
+    Raises:
+        ConfigError: the option is no share.
+    """
+    share = float(getattr(arguments, "tolerance", _TOLERANCE_PERCENT)) / 100
+    if not 0 <= share < float("inf"):
+        raise ConfigError(
+            f"{arguments.tolerance:g} % is no tolerance",
+            field="--tolerance",
+            remedy="give 0 or more",
+        )
+    return share
 
 
 class Comparison:
@@ -64,13 +85,7 @@ class Comparison:
         Raises:
             ConfigError: the tolerance is no share, or there is no such file.
         """
-        self._tolerance = float(getattr(arguments, "tolerance", _TOLERANCE_PERCENT)) / 100
-        if not 0 <= self._tolerance < float("inf"):
-            raise ConfigError(
-                f"{arguments.tolerance:g} % is no tolerance",
-                field="--tolerance",
-                remedy="give 0 or more",
-            )
+        self._tolerance = tolerance_share(arguments)
         self._old: dict[str, Any] | None = None
         self._skipped: str | None = None
         path: Path | None = getattr(arguments, "compare", None)
