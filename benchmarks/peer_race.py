@@ -7,7 +7,7 @@ of requests are outside. All contestants take turns, round by round.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,7 +24,8 @@ from .result_file import figure
 
 METHOD = (
     "Same checkpoint, same threads, one run; contestants take turns, in rotating order, each in a "
-    "process of its own (Tailwire in that of the benchmark), timed inside. A frame: standing "
+    "process of its own (Tailwire in that of the benchmark), timed inside; before each turn there "
+    "is a rest, since threads of the one before may still wait spinning. A frame: standing "
     "questions of equal length, sensor tokens new in every frame, up to the likeliest next token "
     "of each question over the full vocabulary. Tailwire: cached heads, the tail behind the "
     "sensors' keys and values. Peers take the sensor at the input, ordinary tokens standing in for "
@@ -53,6 +54,7 @@ class RaceSettings:
         tail_blocks: of Tailwire, and of the paper's code.
         decode_tokens: per round.
         rounds: counted ones of every task.
+        rest_s: before each turn.
     """
 
     questions: int = 5
@@ -62,6 +64,7 @@ class RaceSettings:
     tail_blocks: int = 10
     decode_tokens: int = 32
     rounds: int = 9
+    rest_s: float = 0.1
 
 
 class Contestant(Protocol):
@@ -250,6 +253,7 @@ class Race:
                 fewer = self._tokens(settings.fewer_tokens)
                 for name in names[turn:] + names[:turn]:
                     contestant = self._contestants[name]
+                    self._rest()
                     ms = self._guarded(name, lambda c=contestant, s=full: c.frame(s))
                     off = None
                     if switching and ms is not None:
@@ -268,10 +272,15 @@ class Race:
             turn = number % max(len(names), 1)
             for name in names[turn:] + names[:turn]:
                 contestant, tokens = self._contestants[name], self._settings.decode_tokens
+                self._rest()
                 found = self._guarded(name, lambda c=contestant, n=tokens: c.decode(prompt, n))
                 if found and number >= 0:
                     times.setdefault(name, []).extend(found)
         return times
+
+    def _rest(self) -> None:
+        """Let the threads of the one before fall asleep; OpenMP's and ONNX Runtime's spin on."""
+        time.sleep(self._settings.rest_s)
 
     def _guarded(self, name: str, work: Callable[[], Any]) -> Any:
         try:
@@ -323,8 +332,8 @@ def race_result(
     """
     main = ours[0]
     peers = [name for name in rows if name not in ours and rows[name].get("five_questions_ms")]
-    best = min(peers, key=lambda name: rows[name]["five_questions_ms"], default=None)
-    ratio = None if best is None else _ratio(rows[best], rows[main])
+    ratio, best = _fastest(peers, main, rows)
+    faithful_ratio, faithful = _fastest(_as_faithful(peers, main, rows), main, rows)
     decoders = {
         n: r["decode_tokens_per_s"] for n, r in rows.items() if r.get("decode_tokens_per_s")
     }
@@ -334,6 +343,10 @@ def race_result(
         "llm_time_ratio_vs_best_peer": None if ratio is None else ratio["median"],
         "llm_time_ratio": ratio,
         "best_peer": best,
+        "llm_time_ratio_vs_as_faithful": None
+        if faithful_ratio is None
+        else faithful_ratio["median"],
+        "best_as_faithful": faithful,
         "decode_vs_best_peer": {name: _decode_ratio(name, decoders, theirs, rows) for name in ours},
         "peers": {name: {**row, **about.get(name, {})} for name, row in rows.items()},
         "missing": dict(missing),
@@ -348,6 +361,27 @@ def race_result(
     }
 
 
+def _as_faithful(
+    peers: Iterable[str], name: str, rows: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Peers that agree with fp32 about as well as one of ours; none where nobody knows."""
+    mine = rows[name].get("agreement_with_fp32")
+    agreements = {peer: rows[peer].get("agreement_with_fp32") for peer in peers}
+    return [
+        peer
+        for peer, one in agreements.items()
+        if mine is not None and one is not None and one >= mine - _AS_FAITHFUL
+    ]
+
+
+def _fastest(
+    peers: Sequence[str], main: str, rows: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, float] | None, str | None]:
+    """The fastest of peers in standing questions, and its time over ours."""
+    best = min(peers, key=lambda name: rows[name]["five_questions_ms"], default=None)
+    return (None if best is None else _ratio(rows[best], rows[main])), best
+
+
 def _decode_ratio(
     name: str,
     decoders: Mapping[str, float],
@@ -355,18 +389,10 @@ def _decode_ratio(
     rows: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Ours over the fastest peer, and over the fastest one that is about as faithful."""
-    mine = rows[name].get("agreement_with_fp32")
-    faithful = {
-        peer: speed
-        for peer, speed in theirs.items()
-        if mine is not None
-        and (agrees := rows[peer].get("agreement_with_fp32")) is not None
-        and agrees >= mine - _AS_FAITHFUL
-    }
     found: dict[str, Any] = {}
-    for kind, among in (("any", theirs), ("as_faithful", faithful)):
-        best = max(among, key=lambda peer: among[peer], default=None)
-        ratio = None if best is None or name not in decoders else decoders[name] / among[best]
+    for kind, among in (("any", [*theirs]), ("as_faithful", _as_faithful(theirs, name, rows))):
+        best = max(among, key=lambda peer: theirs[peer], default=None)
+        ratio = None if best is None or name not in decoders else decoders[name] / theirs[best]
         found[kind] = {"peer": best, "ratio": ratio}
     return found
 

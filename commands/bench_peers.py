@@ -177,6 +177,12 @@ def print_peers(result: dict[str, Any]) -> None:
         print("  no peer took part, so there is no ratio")
     else:
         print(f"  {ratio:.2f}x less language-model time than the best peer ({result['best_peer']})")
+        faithful = result["llm_time_ratio_vs_as_faithful"]
+        if faithful is not None and result["best_as_faithful"] != result["best_peer"]:
+            print(
+                f"  {faithful:.2f}x less than the best peer that agrees with fp32 about as well "
+                f"({result['best_as_faithful']})"
+            )
     for name, kinds in result["decode_vs_best_peer"].items():
         told = [
             f"{one['ratio']:.2f}x the fastest {text} ({one['peer']})"

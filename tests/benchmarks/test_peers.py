@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,7 @@ SETTINGS = RaceSettings(
     tail_blocks=2,
     decode_tokens=3,
     rounds=3,
+    rest_s=0.001,
 )
 WORKER = """
 import sys
@@ -128,7 +130,23 @@ def test_race_takes_the_better_order_and_survives_a_failure(worker: Path, tiny: 
     assert result["llm_time_ratio_vs_best_peer"] == pytest.approx(203 / ours, rel=0.9)
     assert result["decode_vs_best_peer"]["ours"]["any"]["peer"] == "good"
     assert result["decode_vs_best_peer"]["ours"]["as_faithful"]["peer"] is None
+    assert result["best_as_faithful"] is None and result["llm_time_ratio_vs_as_faithful"] is None
     assert "bad" in result["missing"]
+
+
+def test_a_fast_peer_that_says_something_else_is_told_from_one_as_faithful() -> None:
+    def row(ms: float, agreement: float) -> dict[str, Any]:
+        return {
+            "five_questions_ms": ms,
+            "five_questions_rounds_ms": [ms, ms],
+            "decode_tokens_per_s": 1e3 / ms,
+            "agreement_with_fp32": agreement,
+        }
+
+    rows = {"ours": row(10, 0.98), "rounded": row(30, 0.5), "same": row(40, 0.95)}
+    result = race_result(rows, ["ours"], SETTINGS, about={}, missing={}, model="tiny", threads=1)
+    assert (result["best_peer"], result["llm_time_ratio_vs_best_peer"]) == ("rounded", 3.0)
+    assert (result["best_as_faithful"], result["llm_time_ratio_vs_as_faithful"]) == ("same", 4.0)
 
 
 def test_without_peers_there_is_no_ratio(tiny: TinyModels) -> None:
