@@ -116,6 +116,7 @@ class Evaluation:
         *,
         with_history: Sequence[str] = (),
         head_bytes: int = HEAD_BYTES,
+        examiner: Examiner | None = None,
         on_answers: Callable[[Sequence[EvaluatedAnswer]], None] | None = None,
         on_progress: Callable[[EvaluationProgress], None] | None = None,
     ) -> None:
@@ -128,6 +129,8 @@ class Evaluation:
             sensor_sets: sensors by the name of the set; the first one is reported on the way.
             with_history: sensors whose encoder wants an earlier frame beside the newest.
             head_bytes: for heads of questions that come again.
+            examiner: asks in place of one that asks `runtime`; its answers are by the names of
+                `sensor_sets`.
             on_answers: gets the answers of each keyframe.
             on_progress: told after each keyframe.
 
@@ -145,8 +148,7 @@ class Evaluation:
         )
         # As often as it can come, so that it is never given up as done with.
         uses[WARM_UP] = sum(len(drive.tokens) for drive in exam.drives) + 1
-        self._runtime = runtime
-        self._examiner = Examiner(
+        self._examiner = examiner or Examiner(
             runtime, self._sets, HeadShelf(head_bytes, uses), warmed=self._warmed
         )
         self._on_answers, self._on_progress = on_answers, on_progress
@@ -229,7 +231,7 @@ class Evaluation:
 
     def _ask_about(self, drive: ExamDrive, number: int, begun: float) -> None:
         source = self._sources[drive.name]
-        self._runtime.forget_frames()
+        self._examiner.forget_frames()
         sensors = [sensor for sensor in self._wanted if sensor in source.sensors]
         plan = QuestionPlan(by_sample=self._moments(drive))
         player = Player(source, self._examiner, plan, sensors)

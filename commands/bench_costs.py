@@ -122,6 +122,7 @@ def run_frame(arguments: Namespace) -> dict[str, Any]:
         TailwireError: an option is wrong, the drive is broken, or something cannot be loaded.
     """
     from ..benchmarks.frame_stream import StreamMoment, bench_frame
+    from ..benchmarks.stage_rates import METHOD, stage_rates
 
     assembly = open_assembly(arguments)
     with assembly.runtime() as runtime:
@@ -149,6 +150,14 @@ def run_frame(arguments: Namespace) -> dict[str, Any]:
         result["ceiling_ms"] = ceiling
         result["of_ceiling"] = None if ceiling is None else ceiling / result["p50_ms"]
         result["peaks"] = card["peaks"]
+        result["stage_rates"] = (
+            {}
+            if plan is None
+            else stage_rates(
+                card, plan, result["stages_ms"], card["peaks"], runtime.model.manifest.precision
+            )
+        )
+        result["stage_rates_method"] = METHOD
         return result
 
 
@@ -198,6 +207,7 @@ def print_frame(result: dict[str, Any]) -> None:
     for name, one in [*result["stages_ms"].items(), ("whole frame", result["ms"])]:
         rows.append((name, *(f"{one[key]:.2f}" for key in ("median", "p90", "p99"))))
     print_rows(rows)
+    _print_rates(result["stage_rates"])
     ceiling = result["ceiling_ms"]
     reached = "" if ceiling is None else f", {result['of_ceiling']:.0%} of the ceiling's speed"
     print(
@@ -208,3 +218,27 @@ def print_frame(result: dict[str, Any]) -> None:
         f"  memory {result['peak_memory_bytes'] / 1e6:.0f} MB ({result['memory_method']}); "
         f"{result['answers']} answers, {result['answers_missing']} missing"
     )
+
+
+def _print_rates(rates: dict[str, Any]) -> None:
+    rows: list[tuple[str, ...]] = [
+        ("stage", "GFLOP", "GFLOP/s", "of peak", "MB of weights", "GB/s", "of peak")
+    ]
+    for name, one in rates.items():
+        rows.append(
+            (
+                name,
+                f"{one['flops'] / 1e9:.2f}",
+                f"{one['gflop_per_s']:.1f}",
+                _percent(one["of_peak_flops"]),
+                f"{one['bytes'] / 1e6:.1f}",
+                f"{one['gb_per_s']:.2f}",
+                _percent(one["of_peak_bytes"]),
+            )
+        )
+    if len(rows) > 1:
+        print_rows(rows)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from .conftest import Run
 
 FRAME = ("bench", "frame", "--frames", "3", "--warm-up", "1", "--no-probes")
@@ -51,6 +53,15 @@ def test_frame_has_the_figures_that_issues_name(
     assert found["machine"]["power_mode"]
     assert found["settings"]["frames"] == len(found["timeline_ms"]) == 3
     card = run("bench", "card", "--no-probes", "--json", *runtime_options).json
+    rates = found["stage_rates"]
+    assert set(rates) == {"encode camera", "encode lidar", "connect", "tail"}
+    full = next(plan for plan in card["plans"] if plan["flops"] == card["flops"])
+    assert sum(one["flops"] for one in rates.values()) == full["flops"]
+    assert sum(one["bytes"] for one in rates.values()) == full["weight_bytes"]
+    for name, one in rates.items():
+        assert one["ms"] == found["stages_ms"][name]["median"]
+        assert one["gflop_per_s"] == pytest.approx(one["flops"] / 1e9 / (one["ms"] / 1e3))
+        assert one["of_peak_flops"] is None
     # Frames add only what decoding takes.
     assert found["flops_min"] >= card["flops"]
 

@@ -1,0 +1,87 @@
+"""`tailwire bench variants` from the command line: a tiny model, its starter pack, a short drive."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailwire.simulation.nuscenes import NuScenes
+
+from .conftest import Run
+
+VARIANTS = "fp32;fp32,encoders=int8;cpu:fp32"
+
+
+@pytest.fixture
+def asked(drive: Path, tmp_path: Path) -> Path:
+    """A copy of the drive with questions in it, some of the train split."""
+    root = Path(shutil.copytree(drive, tmp_path / "asked"))
+    data = NuScenes.open(root)
+    tokens = [sample.token for sample in data.samples(data.scenes[0])]
+
+    def record(token: str, n: int, split: str) -> dict[str, Any]:
+        return {
+            "sample_token": token,
+            "question": f"Is there a car of kind {n}?",
+            "answer": "yes" if n % 2 else "no",
+            "template_type": "exist",
+            "num_hop": 0,
+            "split": split,
+        }
+
+    folder = root / "questions"
+    folder.mkdir()
+    val = [record(token, n, "val") for token in tokens for n in range(3)]
+    train = [record("elsewhere", n, "train") for n in range(4)]
+    for split, records in (("val", val), ("train", train)):
+        name = f"NuScenes_QA_{split}.json"
+        (folder / name).write_text(json.dumps({"questions": records}))
+    return root
+
+
+def test_variants_are_asked_the_same_and_set_beside_the_first(
+    run: Run, asked: Path, drive: Path, runtime_options: list[str], tmp_path: Path
+) -> None:
+    words = ["--dataroot", asked, "--calibrate", drive, "--work", tmp_path / "exports"]
+    words += ["--variants", VARIANTS, "--rounds", "2", "--threads", "1", *runtime_options[:2]]
+    outcome = run("bench", "variants", *words)
+    assert outcome.code == 0, outcome.err
+    found = outcome.json
+    assert found["questions"] == 6 and found["reference"] == "fp32"
+    assert found["majority_accuracy"] is not None and found["blind_accuracy"] is not None
+    rows = {row["variant"]: row for row in found["variants"]}
+    assert list(rows) == VARIANTS.split(";")
+    first, small, tuned = rows.values()
+    assert first["difference_points"] == 0 and first["same_answers"] == 6
+    # The tuned engines hold the same weights in other graphs.
+    assert tuned["same_answers"] == 6 and tuned["accuracy"] == first["accuracy"]
+    for row in rows.values():
+        parts = row["part_bytes"]
+        # All six blocks of the tiny model are its tail.
+        assert {"tail", "embed", "logits", "connection"} <= parts.keys()
+        assert row["bytes"] == sum(parts.values())
+        assert {"encode camera", "encode lidar", "tail", "whole frame"} <= row["stages_ms"].keys()
+        assert row["stages_ms"]["tail"]["runs"] == 2
+    for part in ("encoder camera", "encoder lidar"):
+        assert small["part_bytes"][part] < 0.5 * first["part_bytes"][part]
+    for part in ("tail", "logits"):
+        assert small["part_bytes"][part] == first["part_bytes"][part]
+    kept = sorted(path.name for path in (tmp_path / "exports").iterdir())
+    assert len(kept) == 2
+    table = [line for line in outcome.out.splitlines() if line.startswith("  fp32,encoders=int8")]
+    assert len(table) == 1
+
+
+def test_bad_input_is_one_clear_error(
+    run: Run, asked: Path, runtime_options: list[str], tmp_path: Path
+) -> None:
+    words = ["bench", "variants", "--dataroot", asked, "--work", tmp_path, *runtime_options[:2]]
+    assert "two different variants" in run(*words, "--variants", "fp32").error()
+    assert "cpu:fp16" in run(*words, "--variants", "cpu:fp16;fp32").error()
+    assert "'fp31' is no precision" in run(*words, "--variants", "fp31;fp32").error()
+    assert "--keyframes" in run(*words, "--keyframes", "0").error()
+    assert not list(tmp_path.glob("export-*"))
