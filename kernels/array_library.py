@@ -23,6 +23,7 @@ SOURCES = tuple(
         "image_input.h",
         "prefix_pack.h",
         "range_image.h",
+        "token_rows.h",
         "top_rows.h",
     )
 )
@@ -36,6 +37,8 @@ _FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
     "array_bev_grid_fill": ([_FLAG, ctypes.c_float, *[_ADDRESS] * 7], None),
     "array_image_input": ([*[_ADDRESS] * 7, _FLAG], None),
     "array_prefix_pack": ([*[_ADDRESS] * 3, _FLAG], None),
+    "array_token_states": ([_ADDRESS] * 2, None),
+    "array_token_rows": ([_ADDRESS] * 6, None),
     "array_top_rows": ([_ADDRESS] * 7, None),
     "array_half": ([_COUNT, _ADDRESS], None),
 }
@@ -54,6 +57,8 @@ class ArrayLibrary:
         self.bev_grid_fill = library.array_bev_grid_fill
         self.image_input = library.array_image_input
         self.prefix_pack = library.array_prefix_pack
+        self.token_states = library.array_token_states
+        self.token_rows = library.array_token_rows
         self.top_rows = library.array_top_rows
         self.half = library.array_half
 

@@ -9,6 +9,7 @@
 #include "image_input.h"
 #include "prefix_pack.h"
 #include "range_image.h"
+#include "token_rows.h"
 #include "top_rows.h"
 
 #ifdef __cplusplus
@@ -149,6 +150,19 @@ void array_prefix_pack(const PrefixPack *p, const float *source, const float *ga
                         p->head_dim;
         for (at = 0; at < p->head_dim; at++) to[at] = from[at] * gate;
     }
+}
+
+void array_token_states(const TokenRows *p, const float *tokens, int32_t *states) {
+    int64_t i;
+    for (i = 0; i < p->rows; i++) states[i] = tw_token_state(p, tokens, i);
+}
+
+void array_token_rows(const TokenRows *p, const float *tokens, const float *offsets,
+                      const int64_t *chosen, const float *weights, const float *bias,
+                      float *result) {
+    int64_t count = (int64_t)p->rows * p->columns, i;
+    for (i = 0; i < count; i++)
+        result[i] = tw_token_row(p, tokens, offsets, chosen, weights, bias, i);
 }
 
 void array_top_rows(const TopRows *p, const float *states, const void *table, const float *scales,

@@ -16,7 +16,7 @@ from pathlib import Path
 _FOLDER = Path(__file__).parent
 
 #: The sources; each has the body of its threads in a header of the same name.
-CUDA_SOURCES = ("bev_grid", "image_input", "prefix_pack", "range_image", "top_rows")
+CUDA_SOURCES = ("bev_grid", "image_input", "prefix_pack", "range_image", "token_rows", "top_rows")
 
 #: Jetson Orin and Jetson Thor.
 JETSON_ARCHITECTURES = ("sm_87", "sm_110")

@@ -209,6 +209,47 @@ class CudaArrays:
         count = int(np.prod([getattr(parameters, name) for name in sizes], dtype=np.int64))
         self._launch("prefix_pack", "prefix_pack", count, _value(parameters), source, gates, target)
 
+    def token_states(
+        self, parameters: ctypes.Structure, tokens: DeviceMemory, states: DeviceMemory
+    ) -> None:
+        """See `token_rows.token_states`; everything lies on the device already.
+
+        Args:
+            parameters: `token_rows.TokenParameters`, of which `rows` is the number of tokens.
+            tokens: of an encoder.
+            states: int32 `[tokens]`.
+        """
+        count = int(parameters.rows)  # pyright: ignore[reportAttributeAccessIssue]
+        self._launch("token_rows", "token_states", count, _value(parameters), tokens, states)
+
+    def token_rows(
+        self,
+        parameters: ctypes.Structure,
+        tokens: DeviceMemory,
+        offsets: DeviceMemory,
+        chosen: DeviceMemory,
+        product: tuple[DeviceMemory, DeviceMemory] | None,
+        result: DeviceMemory,
+    ) -> None:
+        """See `token_rows.token_rows`; everything lies on the device already.
+
+        Args:
+            parameters: of `token_rows.token_parameters`.
+            tokens: of an encoder.
+            offsets: of the sensor.
+            chosen: int64 `[rows]`.
+            product: weights and bias, or None.
+            result: float32 `[rows, columns]`.
+        """
+        count = int(np.prod([getattr(parameters, name) for name in ("rows", "columns")]))
+        weights = (np.uintp(0), np.uintp(0)) if product is None else product
+        self._launch(
+            "token_rows",
+            "token_rows",
+            count,
+            *(_value(parameters), tokens, offsets, chosen, *weights, result),
+        )
+
     def top_rows(
         self,
         parameters: ctypes.Structure,

@@ -19,6 +19,7 @@ from tailwire.kernels import cuda
 from tailwire.kernels.cuda import CUDA_SOURCES, JETSON_ARCHITECTURES, compile_kernel, find_nvcc
 from tailwire.kernels.cuda_arrays import CudaArrays
 from tailwire.kernels.prefix_pack import pack_parameters
+from tailwire.kernels.token_rows import TokenParameters
 from tailwire.kernels.top_rows import top_parameters
 
 needs_nvcc = pytest.mark.skipif(
@@ -197,17 +198,30 @@ def test_prefixes_and_scores_stay_on_the_device(arrays: CudaArrays, driver: Fake
     memory = [driver.mem_alloc(8) for _ in range(3)]
     arrays.prefix_pack(pack_parameters(source, gates, target, 0), *memory)
     assert driver.launched[-1][2] >= source.size
+    of_tokens = TokenParameters(rows=5, width=8, columns=3, product=1)
+    arrays.token_states(of_tokens, memory[0], memory[1])
+    arrays.token_rows(of_tokens, *memory, (memory[0], memory[1]), memory[2])
+    arrays.token_rows(of_tokens, *memory, None, memory[2])
+    assert driver.launched[-2][2] >= 15 and driver.launched[-1][1][4] == 0
     states, table = np.zeros((2, 8), np.float32), np.zeros((9, 8), np.float32)
     allowed = np.arange(4)
     parameters = top_parameters(states, table, None, allowed, 3)
     places, scores = arrays.top_rows(parameters, memory[0], memory[1], None, allowed)
     assert places.shape == scores.shape == (2, 3) and places.dtype == np.int64
-    assert names(driver) == ["prefix_pack", "top_rows_score", "top_rows_choose"]
+    made = ["prefix_pack", "token_states", "token_rows", "token_rows"]
+    assert names(driver) == [*made, "top_rows_score", "top_rows_choose"]
 
 
 @pytest.mark.parametrize("name", CUDA_SOURCES)
 def test_structures_are_as_large_as_in_c(name: str, tmp_path: Path) -> None:
-    from tailwire.kernels import bev_grid, image_input, prefix_pack, range_image, top_rows
+    from tailwire.kernels import (
+        bev_grid,
+        image_input,
+        prefix_pack,
+        range_image,
+        token_rows,
+        top_rows,
+    )
 
     from .twins import C_COMPILER
 
@@ -218,6 +232,7 @@ def test_structures_are_as_large_as_in_c(name: str, tmp_path: Path) -> None:
         "image_input": (image_input.ImageParameters, "ImageInput"),
         "prefix_pack": (prefix_pack.PackParameters, "PrefixPack"),
         "range_image": (range_image.RangeParameters, "RangeImage"),
+        "token_rows": (token_rows.TokenParameters, "TokenRows"),
         "top_rows": (top_rows.TopParameters, "TopRows"),
     }[name]
     source = tmp_path / "size.c"
