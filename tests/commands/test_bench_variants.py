@@ -1,4 +1,4 @@
-"""`tailwire bench variants` from the command line: a tiny model, its starter pack, a short drive."""
+"""`tailwire bench variants` from the command line: a tiny model, its starter pack, a few frames."""
 
 from __future__ import annotations
 
