@@ -27,7 +27,7 @@ from .runtime.connections import Connection, ConnectionSpec
 from .runtime.encoders import CameraInput, Encoder, EncoderSpec
 from .runtime.engine import Engine
 from .runtime.engine_key import EngineKey
-from .runtime.errors import PackError
+from .runtime.errors import ConfigError, PackError
 from .runtime.files import inside
 from .runtime.language_model import LanguageModel
 from .runtime.model_config import LanguageModelConfig, Precision
@@ -55,6 +55,12 @@ def open_runtime(config: RuntimeConfig | None = None, progress: Progress | None 
     """
     config, tell = config or RuntimeConfig(), progress or (lambda _: None)
     if config.backend != DEFAULT_BACKEND:
+        if config.precisions:
+            raise ConfigError(
+                f"back end {config.backend} runs the one precision that was exported",
+                field="precisions",
+                remedy="leave it out, or use the back end " + DEFAULT_BACKEND,
+            )
         from .exported_assembly import open_exported
 
         return open_exported(config, tell)
@@ -178,6 +184,7 @@ class Assembly(EngineAssembly):
                 pack_folder=pack.folder,
                 fit_utility=_utility_of(pack),
                 spares=self.spares,
+                others=self._other_precisions(depths, change),
             )
             return Runtime(
                 parts,
@@ -189,6 +196,19 @@ class Assembly(EngineAssembly):
                 depths=config.depths,
                 measure=config.measure,
             )
+
+    def _other_precisions(
+        self, depths: tuple[int, ...], change: FoldedChange | None
+    ) -> dict[Precision, LanguageModel]:
+        """The language model at the further precisions that the configuration names."""
+        found: dict[Precision, LanguageModel] = {}
+        # The graphs of a card are those of the first precision.
+        own = dict(self.graphs)
+        for precision in dict.fromkeys(self._config.precisions):
+            if precision != self._config.precision:
+                found[precision] = self.language_model(depths, change, precision)
+        self.graphs.update(own)
+        return found
 
     def _tail_reader(self, change: FoldedChange | None) -> Callable[[int], TailWeights]:
         """Reads the last blocks of the checkpoint; nothing is opened before it is called."""

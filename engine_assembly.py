@@ -28,6 +28,7 @@ from .runtime.errors import ConfigError, EngineError, ModelError
 from .runtime.files import cache_dir, inside, sha256_of
 from .runtime.language_model import LanguageModel
 from .runtime.low_rank import LowRankChange
+from .runtime.model_config import Precision
 from .runtime.model_registry import ModelRegistry
 from .runtime.pack import Pack
 from .runtime.reloadable_engine import ReloadableEngine
@@ -127,18 +128,23 @@ class EngineAssembly:
         return engine
 
     def language_model(
-        self, depths: tuple[int, ...], change: FoldedChange | None = None
+        self,
+        depths: tuple[int, ...],
+        change: FoldedChange | None = None,
+        precision: Precision | None = None,
     ) -> LanguageModel:
         """The language model, from the cache or built now.
 
         Args:
             depths: of tails that must start a group.
             change: to fold into its weights.
+            precision: of its blocks, None for that of the configuration.
         """
         config = self._config
         path = self._model_path(config.model)
         content = self._registry.sha256(config.model)
-        folder = self._language_model_folder(path, content, depths, change)
+        used = precision or config.precision
+        folder = self._language_model_folder(path, content, depths, change, used)
         with self._all_or_nothing():
             return LanguageModel(folder, self._load, threads=config.threads)
 
@@ -150,7 +156,12 @@ class EngineAssembly:
         return self._registry.path(name)
 
     def _language_model_folder(
-        self, path: Path, content: str, depths: tuple[int, ...], change: FoldedChange | None
+        self,
+        path: Path,
+        content: str,
+        depths: tuple[int, ...],
+        change: FoldedChange | None,
+        precision: Precision,
     ) -> Path:
         config = self._config
         wanted = tuple(sorted({*recipes.DEFAULT_DEPTHS, *depths}))
@@ -163,10 +174,10 @@ class EngineAssembly:
                 folder,
                 name=config.model,
                 content_hash=content,
-                precision=config.precision,
+                precision=precision,
                 depths=wanted,
                 progress=lambda what, done, total: self._progress(
-                    f"building {config.model} {config.precision}: {what} ({done}/{total})"
+                    f"building {config.model} {precision}: {what} ({done}/{total})"
                 ),
             )
 
@@ -174,7 +185,7 @@ class EngineAssembly:
         if change is not None:
             recipe += f"-folded-{change.label}"
         return self._store.get(
-            self._key(content, recipe, config.precision), build, progress=self._progress
+            self._key(content, recipe, precision), build, progress=self._progress
         )
 
     def _key(self, content: str, recipe: str, precision: str) -> EngineKey:

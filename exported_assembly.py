@@ -35,7 +35,7 @@ from .runtime.encoders import Encoder
 from .runtime.engine import Engine, EngineLoader
 from .runtime.errors import ConfigError, EngineError
 from .runtime.language_model import LanguageModel
-from .runtime.model_config import LanguageModelConfig
+from .runtime.model_config import LanguageModelConfig, Precision
 from .runtime.pack import Pack
 from .runtime.runtime import Runtime
 from .tensorrt_store import TensorRtLoader
@@ -200,9 +200,12 @@ class ExportedAssembly(PackAssembly):
             )
 
     def language_model(
-        self, depths: tuple[int, ...], change: FoldedChange | None = None
+        self,
+        depths: tuple[int, ...],
+        change: FoldedChange | None = None,
+        precision: Precision | None = None,
     ) -> LanguageModel:
-        """The exported stages."""
+        """The exported stages, of the precision that they were exported at."""
         folder = self._folder / LANGUAGE_MODEL_FOLDER
         with self._all_or_nothing():
             return LanguageModel(folder, self._load, threads=self._config.threads)

@@ -105,6 +105,8 @@ def read_arguments(args: Namespace) -> RuntimeConfig:
     """
     from ..runtime.config import read_config
 
+    # `calibrate` has precisions too, which no policy chooses.
+    precisions = getattr(args, "precisions", None) if hasattr(args, "policy") else None
     return read_config(
         args.config,
         model=args.model,
@@ -112,6 +114,7 @@ def read_arguments(args: Namespace) -> RuntimeConfig:
         precision=args.precision,
         tail_blocks=args.tail,
         threads=args.threads,
+        precisions=None if precisions is None else comma_list(precisions, "--precisions"),
         policy=getattr(args, "policy", None),
         budget=read_budget(args),
     )

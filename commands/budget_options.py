@@ -41,6 +41,12 @@ def add_budget_arguments(parser: ArgumentParser, *, policy: str = "fixed") -> No
         metavar="fixed|round_robin|greedy|optimal",
         help=f"what chooses encoders and depth of each frame ({policy})",
     )
+    group.add_argument(
+        "--precisions",
+        metavar="LIST",
+        help="of the language model, whose tails a policy may choose besides --precision, "
+        "e.g. int8,int4; each is loaded whole",
+    )
     for name, what in (
         ("flops", "operations of a frame, e.g. 8G"),
         ("latency", "milliseconds of a frame, e.g. 40; what would be late is cut short"),

@@ -67,6 +67,8 @@ class RuntimeConfig(BaseModel):
     Attributes:
         model: name in the model registry, a GGUF file, or a Hugging Face folder.
         precision: of the language model.
+        precisions: of further ones whose tails a policy may choose; each is loaded whole, beside
+            the first.
         pack: `driving`, folder of a pack, `starter`, or `starter-conditioned`; left out, see
             `default_pack`.
         sensors: sensors switched on, or None for all of the pack.
@@ -87,6 +89,7 @@ class RuntimeConfig(BaseModel):
 
     model: str = DEFAULT_LANGUAGE_MODEL
     precision: Precision = "int8"
+    precisions: tuple[Precision, ...] = ()
     pack: str = STARTER_PACK
     sensors: tuple[str, ...] | None = None
     tail_blocks: int | None = Field(default=None, gt=0)

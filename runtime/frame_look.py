@@ -123,7 +123,11 @@ class FrameLook:
     @property
     def cost(self) -> FrameCost:
         """FLOPs of frames at the precision of the language model."""
-        return self._known.formulas.of(self._parts.model.manifest.precision)
+        return self.cost_at(self._parts.model.manifest.precision)
+
+    def cost_at(self, precision: Precision) -> FrameCost:
+        """FLOPs of frames whose tail is of this precision."""
+        return self._known.formulas.of(precision)
 
     def look(
         self, asked: Sequence[AskedQuestion], orders: FrameOrders, clock: FrameClock
@@ -180,6 +184,8 @@ class FrameLook:
             if all(model.boundary(depth) in there for there in heads)
         ]
 
+        precisions = self._parts.precisions
+
         def request(limits: Budget, times: Mapping[str, PartSnapshot]) -> PlanRequest:
             return PlanRequest(
                 sensors=states,
@@ -187,7 +193,7 @@ class FrameLook:
                 tail_blocks=orders.tail_blocks,
                 precision=precision,
                 depths=tuple(depths) or (orders.tail_blocks,),
-                precisions=(precision,),
+                precisions=precisions,
                 budget=limits,
                 condition=condition,
                 costs=self.costs(times, budget),
@@ -196,7 +202,8 @@ class FrameLook:
 
         left = budget
         if self.is_steered and budget.latency_ms is not None:
-            depths = self._timed(depths, orders, precision, clock)
+            precisions = self._timed_precisions(depths, clock)
+            depths = self._timed(depths, orders, precisions, clock)
             if self._lacks_times(states, clock):
                 # Nothing is learned of parts that wait until they are known.
                 left = budget = budget.model_copy(update={"latency_ms": None})
@@ -212,11 +219,28 @@ class FrameLook:
             note = f"at present nothing is in time: {error.problem}"
             return plan.model_copy(update={"note": "; ".join(filter(None, (plan.note, note)))})
 
+    def _timed_precisions(self, depths: list[int], clock: FrameClock) -> tuple[Precision, ...]:
+        """Precisions of which the time of some depth is known; that of the language model else."""
+        known: list[Precision] = [
+            precision
+            for precision in self._parts.precisions
+            if any(tail_part(depth, precision) in clock.known for depth in depths)
+        ]
+        return tuple(known) or self._parts.precisions[:1]
+
     def _timed(
-        self, depths: list[int], orders: FrameOrders, precision: Precision, clock: FrameClock
+        self,
+        depths: list[int],
+        orders: FrameOrders,
+        precisions: Sequence[Precision],
+        clock: FrameClock,
     ) -> list[int]:
-        """Depths whose time is known, or the configured one, which then becomes known."""
-        known = [depth for depth in depths if tail_part(depth, precision) in clock.known]
+        """Depths whose times are known, or the configured one, which then becomes known."""
+        known = [
+            depth
+            for depth in depths
+            if all(tail_part(depth, precision) in clock.known for precision in precisions)
+        ]
         return known or [orders.tail_blocks]
 
     def _lacks_times(self, states: Mapping[str, SensorState], clock: FrameClock) -> bool:
@@ -298,7 +322,7 @@ class FrameLook:
             tail_blocks=orders.tail_blocks,
             precision=precision,
             depths=orders.depths,
-            precisions=(precision,),
+            precisions=self._parts.precisions,
             budget=orders.budget,
             condition=condition,
             costs=self.costs(self._known.times.parts.snapshot(), orders.budget),
@@ -358,8 +382,9 @@ class FrameLook:
     ) -> list[Part]:
         """Connection, tail and decoding of questions behind these sensors."""
         depth = plan.tail_blocks
-        tokens = sum(self.cost.encoders[sensor].tokens for sensor in sensors)
-        connect, tail = self.cost.answering(
+        cost = self.cost_at(plan.precision)
+        tokens = sum(cost.encoders[sensor].tokens for sensor in sensors)
+        connect, tail = cost.answering(
             tokens, self._parts.model.boundary(depth), lengths(asked), depth
         )
         return [

@@ -110,7 +110,8 @@ class FrameLoop:
             rows = parts.perception.rows(list(scene.uses), parts.connection, decided.here)
             prefix = parts.connection.connect(rows, heads, depth)
         with clock.stage("tail", part=name, size=tail_size):
-            return parts.model.tail(heads, prefix, depth, parts.connection.lora(depth))
+            model = parts.model_at(scene.plan.precision)
+            return model.tail(heads, prefix, depth, parts.connection.lora(depth))
 
     def _sizes(
         self, asked: Sequence[AskedQuestion], decided: Decided, clock: FrameClock
@@ -146,7 +147,8 @@ class FrameLoop:
             questions = [asked[i] for i in part]
             result = self.tail(questions, decided, clock)
             with clock.stage("decode", part=DECODE, size=len(part)):
-                found = reply_to_all(self._parts.model, result, questions)
+                model = self._parts.model_at(decided.scene.plan.precision)
+                found = reply_to_all(model, result, questions)
             replies |= dict(zip(part, found, strict=True))
             passes.append(part)
         return replies, passes
@@ -194,7 +196,7 @@ class FrameLoop:
     ) -> int:
         """What one pass through the tail took, with its decoding."""
         scene, tokens_of = decided.scene, lengths(asked)
-        cost = self.looking.cost
+        cost = self.looking.cost_at(scene.plan.precision)
         depth = scene.plan.tail_blocks
         boundary = self._parts.model.boundary(depth)
         tokens = sum(cost.encoders[sensor].tokens for sensor in scene.uses)

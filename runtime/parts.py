@@ -13,6 +13,7 @@ from .cost import ConnectionCost, LanguageModelCost
 from .errors import ConfigError, SensorError
 from .frame_cost import EncoderCost, FrameCost
 from .language_model import LanguageModel
+from .model_config import Precision
 from .pack import PackManifest
 from .perception import Perception
 from .plan_costs import PlanFormulas
@@ -41,6 +42,8 @@ class RuntimeParts:
         fit_utility: makes it of the pack's calibration, which takes a while; None where it has
             none.
         spares: what runs on the CPU because a device could not take it.
+        others: the language model at other precisions, which policies may choose the tail of; the
+            head is that of `model`.
     """
 
     model: LanguageModel
@@ -54,9 +57,19 @@ class RuntimeParts:
     utility: UtilityModel | None = None
     fit_utility: Callable[[], UtilityModel | None] | None = None
     spares: Spares = field(default_factory=Spares)
+    others: Mapping[Precision, LanguageModel] = field(default_factory=dict)
 
-    def frame_cost(self) -> FrameCost:
-        """The formulas of these parts."""
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Of tails, the first one that of `model`."""
+        return (self.model.manifest.precision, *self.others)
+
+    def model_at(self, precision: Precision) -> LanguageModel:
+        """The language model whose tail is of this precision, one of `precisions`."""
+        return self.others.get(precision, self.model)
+
+    def frame_cost(self, precision: Precision | None = None) -> FrameCost:
+        """The formulas of these parts, with the tail at a precision; None for that of `model`."""
         encoders: dict[str, EncoderCost] = {}
         for sensor in self.perception.sensors:
             name, encoder = self.perception.encoder_of(sensor)
@@ -64,16 +77,16 @@ class RuntimeParts:
             encoders[sensor] = EncoderCost(self.encoder_flops[name], spec.tokens, spec.width)
         config = self.model.config
         return FrameCost(
-            LanguageModelCost(config, self.model.manifest.precision),
+            LanguageModelCost(config, precision or self.model.manifest.precision),
             ConnectionCost(self.connection.spec, config),
             encoders,
         )
 
     def plan_formulas(self) -> PlanFormulas:
-        """The same for whole plans, at the precision of the language model."""
+        """The same for whole plans, at all precisions."""
         sensors = self.perception.sensors
         return PlanFormulas(
-            {self.model.manifest.precision: self.frame_cost()},
+            {precision: self.frame_cost(precision) for precision in self.precisions},
             {sensor: self.perception.encoder_of(sensor)[0] for sensor in sensors},
             self.model.boundary,
         )
@@ -126,4 +139,5 @@ class RuntimeParts:
         """Free all engines."""
         self.perception.close()
         self.connection.close()
-        self.model.close()
+        for model in (self.model, *self.others.values()):
+            model.close()

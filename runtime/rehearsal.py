@@ -19,9 +19,9 @@ from .connections import SensorRows
 from .encoder_memory import EncoderMemory
 from .encoder_specs import CameraInput, ObjectsInput, RadarInput, SoundInput
 from .errors import SensorError
-from .frame_cost import FrameCost
 from .frame_times import FrameTimes
 from .frames import SensorFrame
+from .model_config import Precision
 from .part_times import Trial, measure_parts
 from .parts import RuntimeParts
 from .plan_costs import CONNECT, DECODE, GIGA, PREPARE, encode_part, load_part, tail_part
@@ -45,14 +45,12 @@ class Rehearsal:
 
     Attributes:
         parts: of the runtime.
-        cost: FLOPs of its frames.
         memory: of its encoders.
         depths: tail depths to try.
         asked: `QUESTIONS` with heads for them.
     """
 
     parts: RuntimeParts
-    cost: FrameCost
     memory: EncoderMemory
     depths: Sequence[int]
     asked: Sequence[AskedQuestion]
@@ -90,7 +88,8 @@ class Rehearsal:
         yield from self._preparing_trials()
         rows = self._rows()
         for depth in self.depths:
-            yield from self._tail_trials(depth, rows)
+            for precision in self.parts.precisions:
+                yield from self._tail_trials(depth, precision, rows)
 
     def _encoder_trials(self) -> Iterator[Trial]:
         perception, limit = self.parts.perception, self.memory.limit
@@ -153,20 +152,22 @@ class Rehearsal:
             found[sensor] = self.parts.connection.prepare(sensor, name, tokens)
         return found
 
-    def _tail_trials(self, depth: int, rows: dict[str, SensorRows]) -> Iterator[Trial]:
-        model, connection = self.parts.model, self.parts.connection
-        boundary, precision = model.boundary(depth), model.manifest.precision
+    def _tail_trials(
+        self, depth: int, precision: Precision, rows: dict[str, SensorRows]
+    ) -> Iterator[Trial]:
+        model, connection = self.parts.model_at(precision), self.parts.connection
+        boundary, cost = model.boundary(depth), self.parts.frame_cost(precision)
         sensors = list(rows)
         # Few rows for one question, and all rows for all: the two ends of a line.
         for some, asked in ((sensors[:1], self.asked[:1]), (sensors, self.asked)):
-            tokens = sum(self.cost.encoders[sensor].tokens for sensor in some)
+            tokens = sum(cost.encoders[sensor].tokens for sensor in some)
             heads = [one.head for one in asked]
             given = [rows[sensor] for sensor in some]
             prefix = connection.connect(given, heads, depth)
             lora = connection.lora(depth)
             result = model.tail(heads, prefix, depth, lora)
             lengths = [len(head.token_ids) for head in heads]
-            connect, tail = self.cost.answering(tokens, boundary, lengths, depth)
+            connect, tail = cost.answering(tokens, boundary, lengths, depth)
             yield Trial(
                 CONNECT,
                 lambda g=given, h=heads: connection.connect(g, h, depth),

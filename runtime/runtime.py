@@ -239,7 +239,8 @@ class Runtime(Steering):
             result = self._loop.tail([asked], decided, clock)
             # From here on the caller sets the pace.
             clock.end()
-            pieces = stream_reply(self.model, result, 0, asked)
+            model = self._parts.model_at(decided.scene.plan.precision)
+            pieces = stream_reply(model, result, 0, asked)
         # The lock is not held while the caller has a piece: it may never come back for the next.
         while True:
             with self._lock, clock.stage("decode"):

@@ -138,7 +138,7 @@ class Steering(Swapping):
             deepest = self._parts.connection.spec.tail_blocks
             known = self._loop.experience
             asked = [self._preparer.prepare(one, (*depths, deepest)) for one in QUESTIONS]
-            rehearsal = Rehearsal(self._parts, self._loop.looking.cost, known.memory, depths, asked)
+            rehearsal = Rehearsal(self._parts, known.memory, depths, asked)
             with known.energy.frame():
                 rehearsal.measure(known.times, self._loop.now)
 

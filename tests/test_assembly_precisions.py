@@ -1,0 +1,124 @@
+"""Tails of several precisions in one runtime: the plan says which one answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from tailwire import open_runtime
+from tailwire.assembly import load_language_model
+from tailwire.export.range_encoder import TOKEN_WIDTH, TOKENS, random_weights
+from tailwire.runtime.answering import reply_to_all
+from tailwire.runtime.asking import Preparer
+from tailwire.runtime.config import RuntimeConfig
+from tailwire.runtime.connections import ConnectionSpec
+from tailwire.runtime.encoders import EncoderSpec, LidarInput
+from tailwire.runtime.errors import ConfigError
+from tailwire.runtime.frames import SensorFrame
+from tailwire.runtime.model_config import Precision
+from tailwire.runtime.plan_costs import tail_part
+from tailwire.runtime.plans import Plan
+from tailwire.runtime.questions import Question
+from tailwire.runtime.scheduler import PlanRequest
+
+from .packs import write_small_pack
+
+if TYPE_CHECKING:
+    from .built_models import TinyModels
+
+LIDAR = EncoderSpec(
+    modality="lidar",
+    kind="range_encoder",
+    input=LidarInput(height=8, width=64),
+    tokens=TOKENS,
+    width=TOKEN_WIDTH,
+    file="lidar.safetensors",
+    licence="Apache-2.0",
+    source="tests",
+)
+ASKED = Question("Is there a bus behind me?", ("yes", "no"))
+
+
+@pytest.fixture
+def config(tiny: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RuntimeConfig:
+    monkeypatch.setenv("TAILWIRE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TAILWIRE_OFFLINE", "1")
+    folder = tmp_path / "pack"
+    folder.mkdir()
+    save_file(random_weights(0), folder / LIDAR.file)
+    spec = ConnectionSpec(kind="plain", tail_blocks=3, hidden=8, width=8, layers=1, heads=2)
+    sizes = tiny.model("llama").config
+    write_small_pack(folder, sizes, spec, {"lidar": LIDAR}, {"lidar_top": "lidar"}, name="one")
+    return RuntimeConfig(
+        model=str(tiny.folder("llama")),
+        precision="fp32",
+        precisions=("int8", "fp32", "int8"),
+        pack=str(folder),
+        threads=1,
+    )
+
+
+def cloud(stamp_ns: int = 1) -> SensorFrame:
+    points = np.random.default_rng(stamp_ns).normal(0, 10, (200, 5)).astype(np.float32)
+    return SensorFrame("lidar_top", "lidar", stamp_ns, "lidar_link", points)
+
+
+@dataclass
+class AtPrecision:
+    """Runs everything, with the tail at one precision."""
+
+    precision: Precision
+    seen: PlanRequest | None = None
+
+    def choose(self, request: PlanRequest) -> Plan:
+        self.seen = request
+        cost = request.cost({"lidar_top": "run"}, request.tail_blocks, self.precision)
+        return Plan(
+            sensors={"lidar_top": "run"},
+            tail_blocks=request.tail_blocks,
+            precision=self.precision,
+            flops=cost.flops,
+            policy="test",
+        )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_tail_is_that_of_the_plan(config: RuntimeConfig, precision: Precision) -> None:
+    with open_runtime(config) as rt:
+        policy = rt.parts.policy = AtPrecision(precision)
+        answer = rt.ask([cloud()], ASKED)
+        assert policy.seen is not None
+        assert policy.seen.precisions == ("fp32", "int8")
+        assert answer.plan.precision == precision
+        rows = rt.parts.perception.rows(["lidar_top"], rt.connection)
+        connection, depth = rt.connection, rt.tail_blocks
+        asked = Preparer(rt.model, rt.pack.prompt).prepare(ASKED, (depth, 3))
+        other = load_language_model(config.model, precision, threads=1, depths=(3, depth))
+        prefix = connection.connect(rows, [asked.head], depth)
+        result = other.tail([asked.head], prefix, depth, connection.lora(depth))
+        (expected,) = reply_to_all(other, result, [asked])
+        other.close()
+        assert (answer.text, answer.confidence) == (expected.text, expected.confidence)
+        # Of the head's own precision, the other tail gives something else.
+        if precision != "fp32":
+            policy.precision = "fp32"
+            assert rt.ask([cloud()], ASKED).confidence != answer.confidence
+
+
+def test_all_precisions_are_measured(config: RuntimeConfig) -> None:
+    with open_runtime(config) as rt:
+        rt.measure()
+        known = rt._loop.experience.times.parts.snapshot()
+        depth = rt.tail_blocks
+        assert {tail_part(depth, "fp32"), tail_part(depth, "int8")} <= known.keys()
+
+
+def test_exports_have_one_precision(config: RuntimeConfig) -> None:
+    changed = config.model_copy(update={"backend": "onnxruntime-portable", "engines": "nowhere"})
+    with pytest.raises(ConfigError, match="precisions"):
+        open_runtime(changed)
