@@ -12,7 +12,7 @@ from ..runtime.cost import LanguageModelCost
 from ..runtime.frames import SensorFrame
 from ..runtime.kv_prefix import KvPrefix
 from ..runtime.language_model import LanguageModel
-from ..runtime.passes import split_passes
+from ..runtime.passes import question_passes
 from ..runtime.runtime import Runtime
 from .scaling import Axis
 
@@ -126,7 +126,7 @@ def tail_run(
     heads = [model.encode(text, [depth]) for text in texts]
     lengths = [tokens] * questions
     # In as many passes as the runtime would take.
-    passes = split_passes(lengths)
+    passes = question_passes(lengths, own_rows=False)
     cost, boundary = LanguageModelCost(config, model.manifest.precision), model.boundary(depth)
     flops = sum(cost.tail(lengths[part], boundary, rows) for part in passes)
 

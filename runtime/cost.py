@@ -203,4 +203,4 @@ class ConnectionCost:
 
     def copies(self, questions: int) -> int:
         """How often each row is there in a packed batch."""
-        return questions if self.spec.kind == "conditioned" else 1
+        return questions if self.spec.own_rows else 1

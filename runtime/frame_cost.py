@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .answering import Reply
 from .cost import ConnectionCost, LanguageModelCost
-from .passes import split_passes
+from .passes import question_passes
 from .plans import SensorAction
 
 
@@ -132,7 +132,7 @@ class FrameCost:
 
     def connect(self, tokens: int, lengths: Sequence[int]) -> int:
         """What the connection does for the questions, with so many tokens of sensors."""
-        passes = split_passes(lengths)
+        passes = self._passes(lengths)
         return sum(self.connection.connect(tokens, lengths[part]) for part in passes)
 
     def tail_line(self, boundary: int, lengths: Sequence[int], tail_blocks: int) -> TailLine:
@@ -141,7 +141,7 @@ class FrameCost:
         Arguments as those of `answering`.
         """
         fixed = per_row = 0
-        for part in split_passes(lengths):
+        for part in self._passes(lengths):
             batch = lengths[part]
             none, one = self.model.tail(batch, boundary, 0), self.model.tail(batch, boundary, 1)
             fixed += none + self._lora(sum(batch), tail_blocks - self._kept(boundary, tail_blocks))
@@ -152,6 +152,9 @@ class FrameCost:
         """What a question needs once: the head, and the LoRA where the tail begins."""
         head = self.model.head(tokens, boundary)
         return head + self._lora(tokens, self._kept(boundary, tail_blocks))
+
+    def _passes(self, lengths: Sequence[int]) -> list[slice]:
+        return question_passes(lengths, own_rows=self.connection.spec.own_rows)
 
     def _lora(self, tokens: int, blocks: int) -> int:
         return self.model.lora(tokens, self.connection.spec.lora_rank, blocks)
@@ -179,7 +182,7 @@ class FrameCost:
         """
         tokens = self._tokens(sensors)
         total = 0
-        for part in split_passes(lengths):
+        for part in self._passes(lengths):
             batch = lengths[part]
             rows = self.connection.packed_rows(tokens, len(batch))
             total += self._in_step(batch, boundary, rows, replies[part], tail_blocks)

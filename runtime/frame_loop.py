@@ -11,7 +11,7 @@ from .frame_look import Decided, Experience, FrameLook, FrameOrders, lengths
 from .language_model import TailResult
 from .last_answers import FrameFacts
 from .parts import RuntimeParts
-from .passes import split_passes
+from .passes import question_passes
 from .plan_costs import CONNECT, DECODE, GIGA
 from .plans import Answer
 from .scene import Scene
@@ -140,7 +140,8 @@ class FrameLoop:
             order.sort(key=lambda i: -asked[i].question.priority)
         replies: dict[int, Reply] = {}
         passes: list[list[int]] = []
-        for cut in split_passes(lengths([asked[i] for i in order])):
+        own_rows = self._parts.connection.spec.own_rows
+        for cut in question_passes(lengths([asked[i] for i in order]), own_rows=own_rows):
             part = self._in_time(order[cut], asked, decided, orders, clock)
             if not part:
                 continue

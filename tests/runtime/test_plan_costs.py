@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tailwire.runtime.errors import ConfigError
-from tailwire.runtime.passes import split_passes
+from tailwire.runtime.passes import question_passes
 from tailwire.runtime.plan_classes import LikeSensors, PlanClasses, partition
 from tailwire.runtime.plan_costs import MemoryUse, PlanCost
 from tailwire.runtime.plan_space import PlanSpace
@@ -41,8 +41,8 @@ def test_stages_are_those_of_the_formulas_by_hand() -> None:
     new = 2 * (3 * 16 + 64) * 64 * frame.connection.spec.width
     connect = tail = 0
     # Nine questions of 22 tokens are more than a pass holds.
-    assert [len(LENGTHS[part]) for part in split_passes(LENGTHS)] == [8, 1]
-    for count in (8, 1):
+    assert [len(LENGTHS[part]) for part in question_passes(LENGTHS, own_rows=True)] == [5, 4]
+    for count in (5, 4):
         connect += frame.connection.connect(tokens, [22] * count)
         rows = frame.connection.packed_rows(tokens, count)
         tail += frame.model.tail([22] * count, 24, rows)
