@@ -19,7 +19,8 @@ METHOD = (
     "squares of logarithms; below 1 cost grows slower than size, as where there is a fixed part. "
     "steepest_over_first: what one more costs between the two neighbouring sizes where it costs "
     "most, over what it costs between the first two; 1 is a straight line. no_faster_than_linear "
-    "is said of counted FLOPs, where that is 1.05 or less."
+    "is said of counted FLOPs, where that is 1.05 or less; time_no_faster_than_linear of times, "
+    "which jump about, where the exponent is 1.05 or less."
 )
 _STRAIGHT = 1.05
 
@@ -72,7 +73,14 @@ def measure_axis(
         "time": growth(sizes, medians),
         "counted": counts,
         "no_faster_than_linear": steepest is not None and steepest <= _STRAIGHT,
+        "time_no_faster_than_linear": grows_no_faster(growth(sizes, medians)),
     }
+
+
+def grows_no_faster(found: Mapping[str, Any]) -> bool:
+    """Whether the power law of a growth is that of a straight line or below."""
+    exponent = found["exponent"]
+    return exponent is not None and exponent <= _STRAIGHT
 
 
 def growth(sizes: Sequence[float], costs: Sequence[float]) -> dict[str, Any]:

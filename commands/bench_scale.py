@@ -88,6 +88,9 @@ def run_scale(arguments: Namespace) -> dict[str, Any]:
             "no_faster_than_linear": {
                 name: one["no_faster_than_linear"] for name, one in found.items()
             },
+            "time_no_faster_than_linear": {
+                name: one["time_no_faster_than_linear"] for name, one in found.items()
+            },
             "axes": found,
             "settings": {
                 "model": model.manifest.name,
@@ -121,7 +124,7 @@ def print_scale(result: dict[str, Any]) -> None:
         linear = (
             "no faster than linear"
             if one["no_faster_than_linear"]
-            else f"steeper on the way, by up to {steepest or 0:.2f}"
+            else f"FLOPs of one more grow by up to {steepest or 0:.2f}"
         )
         print(
             f"  each more: {time['slope']:+.2f} ms, {counted['slope'] / 1e9:+.4f} GFLOP; FLOPs "

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tailwire.benchmarks.scaling import Axis, growth, measure_axis
+from tailwire.benchmarks.scaling import Axis, grows_no_faster, growth, measure_axis
 from tailwire.benchmarks.scaling_axes import (
     depth_axis,
     length_axis,
@@ -42,6 +42,15 @@ def test_a_square_is_found_out() -> None:
     assert found["flops"] == [1, 4, 16, 64]
     assert found["counted"]["exponent"] == pytest.approx(2)
     assert found["no_faster_than_linear"] is False
+
+
+def test_times_are_straight_by_their_power() -> None:
+    sizes = [1, 2, 4, 8]
+    assert grows_no_faster(growth(sizes, [5 + 2 * x for x in sizes]))
+    # A hiccup at one size is no growth.
+    assert grows_no_faster(growth(sizes, [3, 7, 13, 25]))
+    assert not grows_no_faster(growth(sizes, [x**1.3 for x in sizes]))
+    assert not grows_no_faster(growth(sizes, [0, 0, 0, 0]))
 
 
 def test_tail_axes_count_by_the_formulas(tiny: TinyModels) -> None:
