@@ -351,7 +351,7 @@ def dispersion_of(counts: Sequence[KeyframeCounts]) -> float:
 
 
 def _oldest(plan: MeasuredPlan) -> int:
-    return max(plan.ages_ms, default=0)
+    return plan.held_ms + max(plan.ages_ms, default=0)
 
 
 @dataclass(frozen=True)
@@ -411,6 +411,8 @@ class _Eyes:
             known = self._seen.get(sensor)
             if not known:
                 return None
+            # What an answer that is given again rests on was as old then, and is not carried.
+            age_ms += plan.held_ms
             # Cameras fire before the LiDAR: ages count from what is newest of each sensor.
             newest_ns = known[-1].stamp_ns
             if self._now_ns - newest_ns > _AGE_TOLERANCE_MS * 1e6:
@@ -419,13 +421,13 @@ class _Eyes:
             best = min(range(len(known)), key=wrong_ms.__getitem__)
             if wrong_ms[best] > _AGE_TOLERANCE_MS:
                 return None
-            found.append(self._rows_of(known[best]))
+            found.append(self._rows_of(known[best], None if plan.held_ms else self._here))
         return found
 
-    def _rows_of(self, seen: _Seen) -> SensorRows:
-        """Rows as a runtime would use them now."""
+    def _rows_of(self, seen: _Seen, here: Standpoint | None) -> SensorRows:
+        """Rows as a runtime would use them here, or as they were."""
         frame, tokens = seen.held.frame, seen.held.tokens
-        name, here = self._encoder_of[frame.sensor], self._here
+        name = self._encoder_of[frame.sensor]
         if here is None or not here.carries(
             self._parts.encoders[name].spec, frame.stamp_ns, frame.geometry
         ):
@@ -434,7 +436,8 @@ class _Eyes:
             if here is not None and frame.geometry is not None:
                 tokens = here.carry(tokens, frame.stamp_ns, frame.geometry)
             # Those of earlier moments are not asked for again.
-            seen.rows.clear()
+            for moment in [one for one in seen.rows if one is not None]:
+                del seen.rows[moment]
             seen.rows[here] = self._parts.connection.prepare(frame.sensor, name, tokens)
         return seen.rows[here]
 

@@ -36,7 +36,7 @@ def plans_to_measure(
             alone and beside all others, as they know nearly everything.
         named: sets of sensors that are measured whatever else is.
         depths: of the tail; the deepest is measured most.
-        ages_ms: of tokens; 0 must be among them.
+        ages_ms: of tokens, and of answers that are given again; 0 must be among them.
         precisions: of the language model; the first is measured most.
         random_sets: how many.
         seed: of the random ones.
@@ -59,6 +59,7 @@ def plans_to_measure(
         ages: Sequence[int] | int = 0,
         depth: int = deepest,
         precision: Precision = precisions[0],
+        held_ms: int = 0,
     ) -> MeasuredPlan:
         each = [ages] * len(sensors) if isinstance(ages, int) else ages
         pairs = sorted(zip(sensors, each, strict=True), key=lambda pair: places[pair[0]])
@@ -67,12 +68,14 @@ def plans_to_measure(
             ages_ms=tuple(age for _, age in pairs),
             tail_blocks=depth,
             precision=precision,
+            held_ms=held_ms,
         )
 
     def mixed(sensors: Sequence[str]) -> list[int]:
         return [rng.choice(tuple(ages_ms)) for _ in sensors]
 
     newest = [plan(sensors) for sensors in chain([()], main, singles, all_but_one, drawn)]
+    held = [plan(sensors, held_ms=age) for age in older for sensors in (*main, *singles)]
     aged = [plan(sensors, age) for age in older for sensors in (*main, *singles)]
     if older:
         aged += [plan(sensors, mixed(sensors)) for sensors in drawn]
@@ -88,7 +91,7 @@ def plans_to_measure(
         for depth in {deepest, others[-1] if others else deepest}
         for sensors in ((), *main, *singles)
     ]
-    return list(dict.fromkeys([*newest, *aged, *shallower, *coarser]))
+    return list(dict.fromkeys([*newest, *aged, *held, *shallower, *coarser]))
 
 
 def plans_to_compare_with(
@@ -116,7 +119,7 @@ def plans_to_compare_with(
         for number, plan in enumerate(plans)
         if frozenset(plan.sensors) in wanted
         and plan.tail_blocks == deepest
-        and not any(plan.ages_ms)
+        and not any((*plan.ages_ms, plan.held_ms))
     ]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..runtime.last_answers import AccuracyModel
+from ..runtime.last_answers import HeldModel
 from ..runtime.model_config import Precision
 from ..runtime.parts import RuntimeParts
 from ..runtime.plan_costs import PlanCosts
@@ -68,19 +68,26 @@ class Planning:
         )
 
     def held_share(
-        self, kind: str, condition: str | None, ages_ms: Mapping[str, float], tail_blocks: int
+        self,
+        kind: str,
+        condition: str | None,
+        ages_ms: Mapping[str, float],
+        held_ms: float,
+        tail_blocks: int,
     ) -> float | None:
         """How often an answer is right that is given again; None where nobody knows.
 
         Args:
             kind: of the question, with its directions.
             condition: of light and weather.
-            ages_ms: of the frames behind the answer, now.
+            ages_ms: of the frames behind the answer, when it was given.
+            held_ms: since then.
             tail_blocks: depth that it was given at.
         """
-        if not isinstance(self.utility, AccuracyModel):
+        if not isinstance(self.utility, HeldModel):
             return None
-        found = self.utility.accuracy(kind, condition, ages_ms, tail_blocks, self.precision)
+        precision = self.precision
+        found = self.utility.held(kind, condition, ages_ms, held_ms, tail_blocks, precision)
         return found.mean
 
     def request(

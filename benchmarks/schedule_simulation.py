@@ -188,8 +188,9 @@ class Simulation:
         held_ms = None if given is None else self._young_ms(moment, given.oldest_ns)
         share = None
         if given is not None and held_ms is not None:
-            ages_ms = {name: _age_ms(moment, ns) for name, ns in given.stamps_ns.items()}
-            share = self._planning.held_share(kind, condition, ages_ms, given.depth)
+            ages_ms = {name: (given.given_ns - ns) / 1e6 for name, ns in given.stamps_ns.items()}
+            since_ms = _age_ms(moment, given.given_ns)
+            share = self._planning.held_share(kind, condition, ages_ms, since_ms, given.depth)
         return QuestionDemand(
             kind=kind,
             length=self._world.length(one.question),

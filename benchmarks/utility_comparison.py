@@ -264,6 +264,9 @@ def _cells(
     totals: dict[tuple[int, str, str], list[int]] = defaultdict(lambda: [0, 0])
     for one in counts:
         for number, topic, questions, right in one.cells:
+            # Answers that are given again are no plans that one could choose.
+            if plans[number].held_ms:
+                continue
             entry = totals[number, topic, one.condition]
             entry[0] += questions
             entry[1] += right

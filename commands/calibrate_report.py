@@ -114,4 +114,5 @@ def name_of(plan: MeasuredPlan) -> str:
         f"{sensor} {age / 1000:g} s" if age else sensor
         for sensor, age in zip(plan.sensors, plan.ages_ms, strict=True)
     ]
-    return f"{', '.join(parts) or 'no sensor'}; depth {plan.tail_blocks}, {plan.precision}"
+    again = f"; given again after {plan.held_ms / 1000:g} s" if plan.held_ms else ""
+    return f"{', '.join(parts) or 'no sensor'}; depth {plan.tail_blocks}, {plan.precision}{again}"

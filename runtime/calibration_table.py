@@ -36,6 +36,8 @@ class MeasuredPlan(BaseModel):
             that were measured; 0 is the newest frame.
         tail_blocks: depth of the tail; None where the measurement does not say.
         precision: of the language model; None where the measurement does not say.
+        held_ms: how long after it was given an answer was counted, to the nearest of the times that
+            were measured; `ages_ms` are then those of when it was given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +46,7 @@ class MeasuredPlan(BaseModel):
     ages_ms: tuple[Annotated[int, Field(ge=0, le=_MAX_AGE_MS)], ...]
     tail_blocks: Annotated[int, Field(gt=0, le=1000)] | None = None
     precision: Precision | None = None
+    held_ms: Annotated[int, Field(ge=0, le=_MAX_AGE_MS)] = 0
 
     @model_validator(mode="after")
     def _one_age_each(self) -> MeasuredPlan:
@@ -180,7 +183,7 @@ class CalibrationTable(BaseModel):
         """Text of the file: a line for each plan and for the cells of a plan and topic."""
         data = self.model_dump(mode="json", exclude={"plans", "rows"})
         head = ",\n".join(f"{json.dumps(key)}:{json.dumps(value)}" for key, value in data.items())
-        plans = ",\n".join(plan.model_dump_json() for plan in self.plans)
+        plans = ",\n".join(plan.model_dump_json(exclude_defaults=True) for plan in self.plans)
         lines: dict[tuple[int, int], list[str]] = {}
         for row in self.rows:
             lines.setdefault(row[:2], []).append(json.dumps(row, separators=(",", ":")))

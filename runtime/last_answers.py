@@ -25,14 +25,15 @@ class Mean(Protocol):
 
 
 @runtime_checkable
-class AccuracyModel(Protocol):
-    """Knows how often one way of answering is right; see `utility.UtilityModel.accuracy`."""
+class HeldModel(Protocol):
+    """Knows how often answers that are given again are right; see `utility.UtilityModel.held`."""
 
-    def accuracy(
+    def held(
         self,
         key: str,
         condition: str | None,
         ages_ms: Mapping[str, float],
+        held_ms: float,
         depth: int,
         precision: Precision,
     ) -> Mean: ...
@@ -108,6 +109,7 @@ class _Given:
     confidence: float
     sensors: Mapping[str, SensorUse]
     oldest_ns: int
+    newest_ns: int
     depth: int
     precision: Precision
 
@@ -133,6 +135,7 @@ class LastAnswers:
             answer.confidence,
             answer.sensors,
             oldest_ns,
+            newest_ns,
             answer.plan.tail_blocks,
             answer.plan.precision,
         )
@@ -156,20 +159,23 @@ class LastAnswers:
     def share(
         self, question: Question, key: str, condition: str | None, newest_ns: int, model: object
     ) -> float | None:
-        """Expected share of right answers if the last one is given again: that of older tokens.
+        """Expected share of right answers if the last one is given again.
 
         Args:
             question: that was answered.
             key: of its topic.
             condition: of light and weather.
             newest_ns: stamp of the newest frame of all sensors.
-            model: None is returned for one that is no `AccuracyModel`.
+            model: None is returned for one that is no `HeldModel`.
         """
         given = self._given.get(question)
-        if given is None or not isinstance(model, AccuracyModel):
+        if given is None or not isinstance(model, HeldModel):
             return None
-        ages_ms = {name: (newest_ns - use.stamp_ns) / 1e6 for name, use in given.sensors.items()}
-        return model.accuracy(key, condition, ages_ms, given.depth, given.precision).mean
+        then_ns = given.newest_ns
+        ages_ms = {name: (then_ns - use.stamp_ns) / 1e6 for name, use in given.sensors.items()}
+        held_ms = (newest_ns - then_ns) / 1e6
+        depth, precision = given.depth, given.precision
+        return model.held(key, condition, ages_ms, held_ms, depth, precision).mean
 
     def again(self, question: Question, frame: FrameFacts, max_age_ms: float) -> Answer:
         """The last answer as one of this frame, or an empty one where there is none."""

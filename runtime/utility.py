@@ -24,6 +24,7 @@ from .plan_space import PlanSpace
 from .question_kinds import KINDS, Topic, read_key
 from .utility_features import SensorTraits
 from .utility_fit import Contexts, Design, Fit, blind_and_gain, counts_of, fit
+from .utility_held import Fading, fit_fading
 
 Float64 = NDArray[np.float64]
 Variant = tuple[int | None, Precision | None]
@@ -60,6 +61,7 @@ class UtilityModel:
         reference: Variant,
         worth: Mapping[Variant, Float64],
         bare: Sequence[Estimate] | None = None,
+        fading: Fading | None = None,
     ) -> None:
         """Put together what was fitted; see `fit_utility`.
 
@@ -71,7 +73,10 @@ class UtilityModel:
                 of what is asked, as a share of what those of the reference are, by kind `[kinds]`.
             bare: accuracy without any sensor, by kind; None where it was not measured, then as with
                 sensors that see nothing.
+            fading: of answers that are given again; None where it was not measured, then as if
+                their tokens were used again.
         """
+        self.fading = fading
         self.design, self.fitted = design, fitted
         self.reference, self._worth = reference, dict(worth)
         self.bare = None if bare is None else tuple(bare)
@@ -137,6 +142,35 @@ class UtilityModel:
             mean=blind + share * (mean - blind), deviation=share * mean * (1 - mean) * spread
         )
 
+    def held(
+        self,
+        key: str,
+        condition: str | None,
+        ages_ms: Mapping[str, float],
+        held_ms: float,
+        depth: int,
+        precision: Precision,
+    ) -> Estimate:
+        """Expected accuracy of an answer that is given again.
+
+        Args:
+            key: as of `accuracy`, and all others too.
+            condition: of now.
+            ages_ms: of the tokens behind the answer, when it was given.
+            held_ms: since then.
+            depth: of the tail.
+            precision: of the language model.
+        """
+        if self.fading is None or not ages_ms:
+            older = {sensor: age_ms + held_ms for sensor, age_ms in ages_ms.items()}
+            return self.accuracy(key, condition, older, depth, precision)
+        topic = read_key(key)
+        given = self.accuracy(key, condition, ages_ms, depth, precision)
+        context = self.design.contexts.row(topic, condition)
+        blind = _sigmoid(float(self.fitted.coefficients[0] @ context))
+        kept = self.fading.kept(topic.kind, held_ms)
+        return Estimate(blind + kept * (given.mean - blind), kept * given.deviation)
+
     def means(self, cells: Sequence[CalibrationCell]) -> Float64:
         """Expected accuracy of cells, `[cells]`; their counts are not looked at.
 
@@ -154,12 +188,19 @@ class UtilityModel:
                 share = float(self.worth(depth, precision)[kind])
             shares[variant, cell.topic] = share
         worth = [shares[(c.plan.tail_blocks, c.plan.precision), c.topic] for c in cells]
-        found = blind + np.array(worth) * gain
+        kept = np.array([self._kept(cell) for cell in cells])
+        found = blind + np.array(worth) * kept * gain
         if self.bare is not None:
             for number, cell in enumerate(cells):
                 if not cell.plan.sensors:
                     found[number] = self.bare[KINDS.index(read_key(cell.topic).kind)].mean
         return found
+
+    def _kept(self, cell: CalibrationCell) -> float:
+        """What an answer is still worth when it is given again; 1 of one that is not."""
+        if not cell.plan.held_ms or self.fading is None:
+            return 1.0
+        return self.fading.kept(read_key(cell.topic).kind, cell.plan.held_ms)
 
     def bind(self, space: PlanSpace, modalities: Mapping[str, str]) -> BoundUtility:
         """Prepare a space for quick decisions.
@@ -189,7 +230,8 @@ def fit_cells(
 ) -> UtilityModel | None:
     """As `fit_utility`, of some cells."""
     without = [cell for cell in cells if not cell.plan.sensors]
-    cells = [cell for cell in cells if cell.plan.sensors]
+    again = [cell for cell in cells if cell.plan.sensors and cell.plan.held_ms]
+    cells = [cell for cell in cells if cell.plan.sensors and not cell.plan.held_ms]
     if not cells:
         return None
     questions: dict[Variant, int] = {}
@@ -209,7 +251,12 @@ def fit_cells(
         if variant != reference:
             worth[variant] = _worth_of(of(variant), design, fitted, dispersion)
     bare = _bare_of(without, dispersion) if without else None
-    return UtilityModel(design, fitted, reference, worth, bare)
+    model = UtilityModel(design, fitted, reference, worth, bare)
+    if again:
+        given = [cell._replace(plan=cell.plan.model_copy(update={"held_ms": 0})) for cell in again]
+        blind, _ = blind_and_gain(given, design, fitted)
+        model.fading = fit_fading(again, blind, model.means(given) - blind, dispersion)
+    return model
 
 
 def _worth_of(

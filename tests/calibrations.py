@@ -52,7 +52,8 @@ def drawn_cells(
 ) -> list[CalibrationCell]:
     """Cells as a measurement would give them; `questions` in each on average."""
     rng, traits = np.random.default_rng(seed), driving_traits()
-    known = plans or plans_to_measure(traits.modalities, depths=(4, 6))
+    measured = plans_to_measure(traits.modalities, depths=(4, 6))
+    known = plans or [plan for plan in measured if not plan.held_ms]
     cells: list[CalibrationCell] = []
     for plan in known:
         for key in topics:

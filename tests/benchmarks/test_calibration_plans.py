@@ -24,6 +24,9 @@ def test_every_sensor_is_measured_alone_left_out_and_at_each_age_and_depth() -> 
         others = tuple(name for name in MODALITIES if name != sensor)
         assert (others, (0, 0, 0), 6) in found
     assert ((), (), 6) in found
+    again = {(plan.sensors, plan.ages_ms) for plan in plans if plan.held_ms == 500}
+    assert {(("lidar",), (0,)), (tuple(MODALITIES), (0, 0, 0, 0))} <= again
+    assert {plan.held_ms for plan in plans} == {0, 500}
     assert (("cam_a", "cam_b", "cam_c"), (500, 500, 500), 6) in found
     assert any(len(set(plan.ages_ms)) > 1 for plan in plans)
     for plan in plans:

@@ -140,15 +140,17 @@ def test_scored_answers_are_those_of_a_runtime_that_is_stepped(
 class KnownSensors(IndependentSensors):
     """Tells what last answers are worth too, as a fitted model does."""
 
-    def accuracy(
+    def held(
         self,
         key: str,
         condition: str | None,
         ages_ms: Mapping[str, float],
+        held_ms: float,
         depth: int,
         precision: Precision,
     ) -> Estimate:
-        return Estimate(self.one(ages_ms, depth, precision, {key: 1.0}), 0.1)
+        given = self.one(ages_ms, depth, precision, {key: 1.0})
+        return Estimate(given * 0.9 ** (held_ms / 250), 0.1)
 
 
 @pytest.mark.parametrize("policy", ["round_robin", "greedy", "optimal"])

@@ -23,7 +23,7 @@ PLAN = MeasuredPlan(
 CELLS = (
     CalibrationCell(PLAN, "exist@front", "night", 8, 6),
     CalibrationCell(MeasuredPlan.newest("lidar_top"), "count", "day", 4, 1),
-    CalibrationCell(PLAN, "count", "day", 2, 0),
+    CalibrationCell(PLAN.model_copy(update={"held_ms": 500}), "count", "day", 2, 0),
 )
 
 

@@ -92,19 +92,25 @@ class Share:
 
 
 class Fading:
-    """Right less often the older the tokens are."""
+    """Right less often the older the tokens were, and the longer ago the answer was given."""
 
-    def accuracy(
-        self, key: str, condition: str | None, ages_ms: dict[str, float], depth: int, precision: str
+    def held(
+        self,
+        key: str,
+        condition: str | None,
+        ages_ms: dict[str, float],
+        held_ms: float,
+        depth: int,
+        precision: str,
     ) -> Share:
         assert (key, condition, depth, precision) == ("exist", "night", 4, "int8")
-        return Share(1 - max(ages_ms.values()) / 1000)
+        return Share(1 - max(ages_ms.values()) / 1000 - held_ms / 500)
 
 
-def test_what_it_is_worth_is_that_of_tokens_as_old_as_its_frames() -> None:
+def test_what_it_is_worth_depends_on_its_frames_and_on_the_time_since() -> None:
     last = LastAnswers()
     last.note(QUESTION, answer(1000, 1000, 900), 1000 * MS)
     share = last.share(QUESTION, "exist", "night", 1200 * MS, Fading())
-    assert share == pytest.approx(0.7)
+    assert share == pytest.approx(1 - 0.1 - 0.4)
     assert last.share(QUESTION, "exist", "night", 1200 * MS, object()) is None
     assert last.share(Question("Else?"), "exist", "night", 1200 * MS, Fading()) is None

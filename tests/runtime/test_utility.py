@@ -250,3 +250,57 @@ def test_a_table_of_the_first_format_makes_a_model() -> None:
 
 def test_without_cells_there_is_no_model() -> None:
     assert fit_utility(CalibrationTable.of("nothing", []), read_manifest(DRIVING)) is None
+
+
+def _held_cells(life_ms: float, questions: int) -> list[CalibrationCell]:
+    """Answers that lose their worth at a known pace, of comparisons twice as fast."""
+    rng = np.random.default_rng(4)
+    found: list[CalibrationCell] = []
+    for ages in ({"lidar_top": 0}, {"cam_front": 0, "lidar_top": 0}):
+        given = _plan(**ages)
+        for held_ms in (500, 1000):
+            plan = given.model_copy(update={"held_ms": held_ms})
+            for key, condition in itertools.product(TOPICS, CONDITIONS):
+                own_ms = life_ms / 2 if key.startswith("comparison") else life_ms
+                blind = true_accuracy(_plan(), key, condition, TRAITS)
+                gain = true_accuracy(given, key, condition, TRAITS) - blind
+                share = blind + gain * np.exp(-held_ms / own_ms)
+                right = int(rng.binomial(questions, share))
+                found.append(CalibrationCell(plan, key, condition, questions, right))
+    return found
+
+
+def test_answers_that_are_given_again_fade_at_a_pace_of_their_own() -> None:
+    fresh = drawn_cells(10)
+    model, without = fit_cells([*fresh, *_held_cells(700.0, 60)], TRAITS), fit_cells(fresh, TRAITS)
+    assert model is not None and without is not None
+    ages = {"lidar_top": 0.0}
+
+    def held(one: UtilityModel, key: str, held_ms: float) -> float:
+        return one.held(key, "day", ages, held_ms, 6, "int8").mean
+
+    assert held(model, "exist", 0) == model.accuracy("exist", "day", ages, 6, "int8").mean
+    # Tokens are known as they were.
+    np.testing.assert_array_equal(model.fitted.coefficients, without.fitted.coefficients)
+    assert model.fading is not None and without.fading is None
+    for key, life_ms in (("exist", 700.0), ("count", 700.0), ("comparison", 350.0)):
+        blind = true_accuracy(_plan(), key, "day", TRAITS)
+        gain = true_accuracy(_plan(lidar_top=0), key, "day", TRAITS) - blind
+        expected = blind + gain * np.exp(-600 / life_ms)
+        assert held(model, key, 600) == pytest.approx(expected, abs=0.06)
+    # Where nobody measured it, an answer is worth what its tokens would be if used again.
+    older = without.accuracy("exist", "day", {"lidar_top": 600.0}, 6, "int8").mean
+    assert held(without, "exist", 600) == older
+    cells = _held_cells(700.0, 60)[::9]
+    alone = [
+        model.held(
+            cell.topic,
+            cell.condition,
+            dict(zip(cell.plan.sensors, map(float, cell.plan.ages_ms), strict=True)),
+            cell.plan.held_ms,
+            6,
+            "int8",
+        ).mean
+        for cell in cells
+    ]
+    np.testing.assert_allclose(model.means(cells), alone, atol=1e-9)
