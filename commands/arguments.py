@@ -13,6 +13,8 @@ from ..runtime.errors import ConfigError
 from .budget_options import read_budget
 
 if TYPE_CHECKING:
+    from argparse import _ActionsContainer
+
     from ..runtime.config import RuntimeConfig
 
 
@@ -41,17 +43,39 @@ def add_question_arguments(parser: ArgumentParser, title: str, *names: str) -> N
         names: of the option for data sets.
     """
     group = parser.add_argument_group(title)
+    add_question_sources(group, *names)
     group.add_argument(
+        "--conditions", metavar="LIST", help="only drives of these, e.g. night,rain (all)"
+    )
+    group.add_argument("--limit", metavar="N", type=int, help="most questions of a keyframe")
+    group.add_argument(
+        "--keyframes", metavar="N", type=int, help="most keyframes, evenly over the drives"
+    )
+
+
+def add_question_sources(
+    parser: _ActionsContainer,
+    *names: str,
+    what: str = "data sets in nuScenes format, made or real, with questions in them",
+) -> None:
+    """Options that say where questions come from: data sets and files.
+
+    Args:
+        parser: of the sub-command, or a group of it.
+        names: of the option for data sets.
+        what: these are.
+    """
+    parser.add_argument(
         *names,
         metavar="DIR",
         type=Path,
         nargs="+",
         action="extend",
         required=True,
-        help="data sets in nuScenes format, made or real, with questions in them",
+        help=what,
     )
-    group.add_argument("--version", metavar="NAME", help="version folder in the data sets")
-    group.add_argument(
+    parser.add_argument("--version", metavar="NAME", help="version folder in the data sets")
+    parser.add_argument(
         "--questions",
         metavar="FILE",
         type=Path,
@@ -59,13 +83,6 @@ def add_question_arguments(parser: ArgumentParser, title: str, *names: str) -> N
         action="extend",
         default=[],
         help="question files in the format of NuScenes-QA (default: those in the data sets)",
-    )
-    group.add_argument(
-        "--conditions", metavar="LIST", help="only drives of these, e.g. night,rain (all)"
-    )
-    group.add_argument("--limit", metavar="N", type=int, help="most questions of a keyframe")
-    group.add_argument(
-        "--keyframes", metavar="N", type=int, help="most keyframes, evenly over the drives"
     )
 
 
