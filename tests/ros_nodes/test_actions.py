@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tailwire.assembly import open_runtime
+from tailwire.runtime.decoding import TextPiece
 from tailwire.runtime.questions import Question
 
 from .conftest import Setup, missing
@@ -165,18 +166,37 @@ def test_a_deadline_ends_an_answer(spin: Spin, environment: Setup) -> None:
 
 def test_standing_questions_are_answered_while_one_streams(spin: Spin, environment: Setup) -> None:
     node, robot, _ = sighted(spin, environment)
-    gate = Gate(node)
-    handle = robot.ask(question=TEXT)
-    assert gate.reached.wait(30)
+    assert node.core is not None
+    runtime = node.core.runtime
+    stream, over = runtime.stream, threading.Event()
+
+    def slow(*given: Any) -> Iterator[Any]:
+        """Goes on until standing questions have been answered."""
+        pieces = list(stream(*given))
+        yield pieces[0]
+        for _ in range(3000):
+            time.sleep(0.01)
+            if over.is_set():
+                break
+            yield TextPiece("la ", 1.0, last=False)
+        yield pieces[-1]
+
+    runtime.stream = slow
+    told: list[Any] = []
+    handle = robot.ask(lambda message: told.append(message.feedback), question=TEXT)
+    wait_for(lambda: told and "la la" in told[-1].text)
     robot.answers.clear()
 
     def answered() -> bool:
         robot.lidar("lidar_top", robot.now_ns(), points(5))
         time.sleep(0.05)
-        return bool(robot.answers)
+        return len(robot.answers) > 4
 
     wait_for(answered)
-    gate.opened.set()
+    before = told[-1].text
+    # The text has gone on beside them.
+    wait_for(lambda: len(told[-1].text) > len(before))
+    over.set()
     assert robot.result(handle).result.complete
 
 

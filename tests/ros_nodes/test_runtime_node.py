@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from .conftest import Setup, missing
 if missing():
     pytest.skip(missing(), allow_module_level=True)
 
+from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State
 from rclpy.lifecycle import TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock
@@ -133,6 +134,38 @@ def test_a_sensor_that_falls_silent_and_returns(spin: Spin, environment: Setup) 
     assert "silent" in robot.status("sensor cam_front").message
     until(both, lambda: newest().sensors == ["cam_front", "lidar_top"])  # pyright: ignore[reportOptionalMemberAccess]
     until(both, lambda: robot.status("sensor cam_front").level == b"\0")
+
+
+def test_a_gap_between_two_diagnostics_is_reported_all_the_same(
+    spin: Spin, environment: Setup
+) -> None:
+    start(spin, environment, max_age_ms=300.0, diagnostics_period_s=2.0)
+    robot = spin(Robot())
+    told: list[Any] = []
+
+    def keep(array: DiagnosticArray) -> None:
+        told.extend(one for one in array.status if one.name.endswith("sensor cam_front"))
+
+    robot.create_subscription(DiagnosticArray, "/diagnostics", keep, 10)
+
+    def sent(*, camera: bool) -> list[str]:
+        if camera:
+            robot.camera("cam_front", robot.now_ns(), jpeg(1))
+        robot.lidar("lidar_top", robot.now_ns(), points(0))
+        time.sleep(0.03)
+        return robot.answers[-1].sensors if robot.answers else []
+
+    wait_for(lambda: sent(camera=True) and told and told[-1].level == b"\0")
+    told.clear()
+    wait_for(lambda: sent(camera=False) == ["lidar_top"])
+    wait_for(lambda: sent(camera=True) == ["cam_front", "lidar_top"])
+    wait_for(lambda: sent(camera=True) and any(one.level == b"\1" for one in told))
+    warned = next(one for one in told if one.level == b"\1")
+    # On a busy machine the diagnostics may fall into the gap.
+    assert "missing from" in warned.message or "silent" in warned.message
+    values = {one.key: one.value for one in warned.values}
+    assert int(values["rounds without it"]) > 0
+    wait_for(lambda: sent(camera=True) and told[-1].level == b"\0")
 
 
 def test_no_answer_for_long_is_an_error(spin: Spin, environment: Setup) -> None:

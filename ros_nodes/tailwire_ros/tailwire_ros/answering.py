@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -68,6 +68,10 @@ class AnsweringLoop:
         #: Milliseconds that the runtime took, and that the node took beside it, of late rounds.
         self.step_ms: deque[float] = deque(maxlen=_REMEMBERED)
         self.overhead_ms: deque[float] = deque(maxlen=_REMEMBERED)
+        #: Rounds that a sensor was missing from though it was wanted, and why it last was.
+        self.missed: Counter[str] = Counter()
+        self.why_missed: dict[str, str] = {}
+        self._told_missed: Counter[str] = Counter()
         self._condition = threading.Condition()
         self._arrived_s: float | None = None
         self._stopping = False
@@ -82,6 +86,12 @@ class AnsweringLoop:
             if self._arrived_s is None:
                 self._arrived_s = arrived_s
             self._condition.notify()
+
+    def newly_missed(self) -> Counter[str]:
+        """Rounds that each sensor was missing from since this was last called."""
+        now = self.missed.copy()
+        new, self._told_missed = now - self._told_missed, now
+        return new
 
     def stop(self) -> None:
         """End after the round that runs."""
@@ -139,6 +149,10 @@ class AnsweringLoop:
         self.late += sum(
             one.answer.late_ms is not None or one.answer.cut is not None for one in done.answers
         )
+        # Behind publishing: who hears of an answer hears of what it lacks afterwards.
+        for sensor, reason in done.answers[0].answer.dropped.items() if done.answers else ():
+            self.missed[sensor] += 1
+            self.why_missed[sensor] = reason
         step_s = done.ended_s - done.begun_s
         self.step_ms.append(1e3 * step_s)
         self.overhead_ms.append(1e3 * (published_s - done.arrived_s - step_s))

@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -223,10 +224,11 @@ class _Work:
         if answers:
             self.items.put(core.ask(question, sensors))
             return
-        for item in core.stream(question, sensors):
-            if self._stopped.is_set():
-                return
-            if isinstance(item, Answer):
-                self.items.put(item)
-            elif item.text:
-                self.items.put(item.text)
+        with closing(core.stream(question, sensors)) as items:
+            for item in items:
+                if self._stopped.is_set():
+                    return
+                if isinstance(item, Answer):
+                    self.items.put(item)
+                elif item.text:
+                    self.items.put(item.text)

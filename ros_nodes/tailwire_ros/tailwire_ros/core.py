@@ -6,8 +6,8 @@ Knows nothing of ROS. Whoever calls may do so from any thread.
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,14 @@ from tailwire.runtime.frames import SensorFrame
 from tailwire.runtime.plans import Answer, Budget
 from tailwire.runtime.questions import Question
 
+from .turns import Turns
+
 if TYPE_CHECKING:
     from tailwire.runtime.runtime import Runtime
 
 _NS_PER_MS = 1_000_000
+#: Text of a streamed answer is made for so long before standing questions have their turn again.
+_TEXT_TURN_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Core:
         self._runtime = runtime
         self._now_ns = now_ns
         # Held while something happens that frames must not come between.
-        self._lock = threading.RLock()
+        self._lock = Turns()
         self._ids = itertools.count(1)
         #: Question and key in the runtime by number, in the order in which the runtime answers.
         self._standing: dict[int, tuple[Question, int]] = {}
@@ -153,19 +157,25 @@ class Core:
 
     def stream(
         self, question: Question, sensors: Sequence[str] = ()
-    ) -> Iterator[TextPiece | Answer]:
+    ) -> Generator[TextPiece | Answer, None, None]:
         """Answer once in free text; see `Runtime.stream`.
 
-        Frames are looked at before the first piece; standing questions are answered between
-        pieces.
+        Frames are looked at before the first piece; from then on, pieces and standing questions
+        take turns. Whoever iterates shall do nothing slow between two pieces, and close it.
         """
         pieces = self._runtime.stream((), question)
-        # What is seen is decided with the first piece; the lock and the sensors are free again
-        # before anybody waits for the second one.
+        # What is seen is decided with the first piece; sensors are free again before the second.
         with self._lock, _Switched(self._runtime, sensors):
             first = next(pieces)
         yield first
-        yield from pieces
+        while True:
+            with self._lock:
+                end_s = time.monotonic() + _TEXT_TURN_S
+                while time.monotonic() < end_s:
+                    piece = next(pieces, None)
+                    if piece is None:
+                        return
+                    yield piece
 
     def set_budget(self, budget: Budget, policy: str = "") -> None:
         """Limit frames from the next one on, and choose who decides; empty keeps the policy.

@@ -79,20 +79,24 @@ def active_statuses(
     """
     if loop is None:
         return []
-    limit_ms = core.runtime.max_age_ms
+    limit_ms, missed = core.runtime.max_age_ms, loop.newly_missed()
     found = [
-        sensor_status(one, now_ns=now_ns, max_age_ms=limit_ms)
+        sensor_status(one, loop, missed[one.where.sensor], now_ns=now_ns, max_age_ms=limit_ms)
         for one in inputs
         if one.where.sensor in core.runtime.sensors
     ]
     return [*found, answers_status(loop, core, silence_s)]
 
 
-def sensor_status(one: SensorInput, *, now_ns: int, max_age_ms: float) -> Status:
-    """Rate, age and losses of a sensor; a silent or old one is a warning.
+def sensor_status(
+    one: SensorInput, loop: AnsweringLoop, missed: int, *, now_ns: int, max_age_ms: float
+) -> Status:
+    """Rate, age and losses of a sensor; a silent, old or missing one is a warning.
 
     Args:
         one: the sensor.
+        loop: tells why answers lack it.
+        missed: rounds of answers that lacked it since the last diagnostics.
         now_ns: by the clock that stamps its messages.
         max_age_ms: of frames that may be used.
     """
@@ -109,19 +113,28 @@ def sensor_status(one: SensorInput, *, now_ns: int, max_age_ms: float) -> Status
         "dropped, bad": str(counts.bad + counts.refused),
         "dropped, without stamp": str(counts.unstamped),
         "dropped, from the future": str(counts.future),
+        "rounds without it": str(loop.missed[one.where.sensor]),
     }
     if counts.problem:
         values["newest problem"] = counts.problem
-    if counts.newest_ns is None:
+    age_ms = None if counts.newest_ns is None else (now_ns - counts.newest_ns) / 1e6
+    if age_ms is not None:
+        values["age [ms]"] = f"{age_ms:.0f}"
+    if age_ms is None and not counts.arrived_s:
         reason = counts.problem or "it has sent nothing"
         return Status(f"sensor {one.where.sensor}", WARN, f"no frame: {reason}", values)
-    age_ms = (now_ns - counts.newest_ns) / 1e6
-    values["age [ms]"] = f"{age_ms:.0f}"
     if silent_ms > max_age_ms:
         text = f"silent for {silent_ms / 1e3:.1f} s"
         return Status(f"sensor {one.where.sensor}", WARN, text, values)
+    if age_ms is None:
+        text = "no frame since time has jumped back"
+        return Status(f"sensor {one.where.sensor}", WARN, text, values)
     if age_ms > max_age_ms:
         text = f"its frames are {age_ms:.0f} ms old when they come"
+        return Status(f"sensor {one.where.sensor}", WARN, text, values)
+    if missed:
+        # It may be back already; a short gap between two diagnostics must be seen all the same.
+        text = f"missing from {missed} rounds: {loop.why_missed.get(one.where.sensor, '')}"
         return Status(f"sensor {one.where.sensor}", WARN, text, values)
     return Status(f"sensor {one.where.sensor}", OK, "", values)
 

@@ -8,6 +8,7 @@ to an unconfigured node, and from there up again where the node starts itself.
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
+import gc
 import threading
 import time
 import traceback
@@ -182,6 +183,7 @@ class RuntimeNode(LifecycleNode):
             core.watch(question)
         parameters.frozen = True
         self._outputs.pack(self._offers.loaded, core)
+        _spare_collector()
         log.info(f"ready: {core.num_standing} standing questions, sensors {runtime.sensors}")
 
     def _declare_sensors(self, runtime: Runtime) -> None:
@@ -278,6 +280,7 @@ class RuntimeNode(LifecycleNode):
         core, self._core = self._core, None
         if core is not None:
             core.close()
+            gc.unfreeze()
         self.parameters.frozen = False
 
     # What happens while it runs
@@ -336,6 +339,7 @@ class RuntimeNode(LifecycleNode):
             self._sensors.close()
             self._open_sensors()
         self._outputs.pack(pack, self._required())
+        _spare_collector()
 
     def _apply(self, changed: Mapping[str, Any]) -> None:
         core, loop, values = self._core, self._loop, self.parameters.values
@@ -383,6 +387,16 @@ class RuntimeNode(LifecycleNode):
         for action in self._actions:
             action.destroy()
         super().destroy_node()
+
+
+def _spare_collector() -> None:
+    """Let what is loaded be out of reach of the garbage collector, which stops all threads.
+
+    It would look at all of it again and again, for tens of milliseconds each, while answers wait.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def main() -> int:

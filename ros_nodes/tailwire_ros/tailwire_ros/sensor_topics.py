@@ -3,11 +3,10 @@
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
@@ -15,6 +14,7 @@ from tailwire.runtime.frames import SensorFrame
 
 from .conversion import message_type
 from .frame_tree import FrameTree
+from .reading import ReadElsewhere, Reader, Take
 from .sensor_input import SensorInput
 from .settings import SensorTopic
 
@@ -52,7 +52,8 @@ class SensorTopics:
 
         self._node = node
         self._tree = FrameTree(base_frame)
-        self._subscriptions: list[Any] = []
+        self._group = ReadElsewhere()
+        self._subscriptions: list[tuple[Any, Take]] = []
         self.inputs = [
             SensorInput(
                 one,
@@ -65,23 +66,16 @@ class SensorTopics:
             )
             for one in wanted
         ]
-        frames = MutuallyExclusiveCallbackGroup()
-        moving = partial(self._tree.add_transforms, static=False)
-        static = partial(self._tree.add_transforms, static=True)
-        self._subscribe(TFMessage, "/tf", moving, _TF, frames)
-        self._subscribe(TFMessage, "/tf_static", static, _TF_STATIC, frames)
+        # Transforms and calibrations first: frames that came with them are seen with them.
+        self._subscribe(TFMessage, "/tf", partial(self._move, static=False), _TF)
+        self._subscribe(TFMessage, "/tf_static", partial(self._move, static=True), _TF_STATIC)
+        for where in (one.where for one in self.inputs if one.where.camera_info):
+            calibrate = partial(self._calibrate, where.sensor)
+            self._subscribe(CameraInfo, where.camera_info, calibrate, qos_profile_sensor_data)
         for one in self.inputs:
-            where = one.where
-            # Sensors side by side, the messages of one in order.
-            group = MutuallyExclusiveCallbackGroup()
-            self._subscribe(
-                message_type(where.kind), where.topic, one.take, qos_profile_sensor_data, group
-            )
-            if where.camera_info:
-                take = partial(self._tree.add_camera, where.sensor)
-                self._subscribe(
-                    CameraInfo, where.camera_info, take, qos_profile_sensor_data, frames
-                )
+            kind = message_type(one.where.kind)
+            self._subscribe(kind, one.where.topic, one.take, qos_profile_sensor_data)
+        self._reader = Reader(node.context, self._subscriptions, node.get_logger().error)
 
     @property
     def newest_arrival_s(self) -> float:
@@ -96,18 +90,25 @@ class SensorTopics:
 
     def close(self) -> None:
         """End all subscriptions."""
-        for subscription in self._subscriptions:
+        self._reader.stop()
+        for subscription, _ in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
 
-    def _subscribe(self, kind: Any, topic: str, take: Any, qos: QoSProfile, group: Any) -> None:
-        self._subscriptions.append(
-            self._node.create_subscription(
-                kind,
-                topic,
-                take,
-                qos,
-                callback_group=group,
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            )
+    def _move(self, message: Any, _: Mapping[str, Any], *, static: bool) -> None:
+        self._tree.add_transforms(message, static=static)
+
+    def _calibrate(self, sensor: str, message: Any, _: Mapping[str, Any]) -> None:
+        self._tree.add_camera(sensor, message)
+
+    def _subscribe(self, kind: Any, topic: str, take: Take, qos: QoSProfile) -> None:
+        subscription = self._node.create_subscription(
+            kind,
+            topic,
+            # Never called: the reader takes the messages.
+            lambda _: None,
+            qos,
+            callback_group=self._group,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
+        self._subscriptions.append((subscription, take))

@@ -17,7 +17,10 @@ from rclpy.signals import SignalHandlerOptions
 
 from tailwire.runtime.errors import TailwireError
 
-#: Sensors are converted side by side, and cancels are seen while goals are worked on.
+#: Python lets another thread wait 5 ms for its turn; answers shall not wait that long for messages
+#: that are taken in meanwhile.
+_TURN_S = 0.0005
+#: Cancels are seen while goals are worked on, and services beside them.
 _THREADS = 6
 _TICK_S = 0.2
 _PATIENCE_S = 5.0
@@ -43,6 +46,7 @@ def run(
     Returns:
         Exit code: 0, or 1 where the node cannot be made or started, or has failed.
     """
+    sys.setswitchinterval(_TURN_S)
     # rclpy's own handler would take the ground from under goals that are worked on.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     ending, broken = threading.Event(), threading.Event()
