@@ -131,6 +131,30 @@ def test_sensors_can_be_left_out_and_withheld(spin: Spin, bag: Path) -> None:
     wait_for(lambda: len(listener.heard["lidar_top/points"]) == len(kept))
 
 
+def test_a_sensor_is_withheld_while_the_drive_plays(spin: Spin, bag: Path) -> None:
+    spin(Listener())
+    node = play(spin, bag, loop=True)
+    topic = "/cam_front/image_raw/compressed"
+    wait_for(lambda: node.published[topic])
+    (result,) = node.set_parameters(overrides({"drop": ["cam_front"]}))
+    assert result.successful, result.reason
+    wait_for(lambda: node.withheld[topic] > 2)
+    before = node.published[topic]
+    wait_for(lambda: node.withheld[topic] > 6)
+    # One may have been under way.
+    assert node.published[topic] <= before + 1
+    for wrong, complaint in ((["sonar"], "no sensor 'sonar'"), (["cam_front@5s..2s"], "ends")):
+        (result,) = node.set_parameters(overrides({"drop": wrong}))
+        assert not result.successful
+        assert complaint in result.reason
+    (result,) = node.set_parameters(overrides({"drop": [""]}))
+    assert result.successful, result.reason
+    before = node.published[topic]
+    wait_for(lambda: node.published[topic] > before + 2)
+    (result,) = node.set_parameters(overrides({"rate": 2.0}))
+    assert not result.successful
+
+
 def answer(number: int) -> Answer:
     message = Answer(question_id=number, question="Is there a car?", text="yes", confidence=0.5)
     message.header.stamp.sec = 7

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 
-from tailwire.runtime.errors import ConfigError, TailwireError
+from tailwire.runtime.errors import ConfigError, SensorError, TailwireError
 from tailwire.simulation.bags.answers import AnswerMessage, write_answers
 from tailwire.simulation.bags.contract import CLOCK_TOPIC, QOS, TF_STATIC_TOPIC, TF_TOPIC, TopicQos
 from tailwire.simulation.bags.write import BagMessage
-from tailwire.simulation.replay.drops import check_drops, parse_drop
+from tailwire.simulation.replay.drops import DropWindow, check_drops, parse_drop
 
 from .conversion import stamp_ns, time_message
 from .drive_messages import DriveMessages, sensor_of
@@ -38,7 +38,9 @@ SETTINGS: Mapping[str, Setting] = {
     "loop": Setting(False, "begin again at the end"),
     "objects": Setting(False, "publish annotations of a data set as boxes (ground truth)"),
     "sensors": Setting([""], "sensors that are published; '' all"),
-    "drop": Setting([""], "sensors that are withheld for a while, e.g. cam_front@5s..8s"),
+    "drop": Setting(
+        [""], "sensors that are withheld for a while, e.g. cam_front@5s..8s", live=True
+    ),
     "wait_s": Setting(600.0, "wait this long for somebody who listens to a sensor", 0, 1e5),
     "record": Setting("", "bag to write with the sensors and the answers given; '' none"),
     "answers": Setting("tailwire/answers", "topic of the answers to record"),
@@ -62,7 +64,7 @@ class ReplayNode(Node):
             TailwireError: a parameter does not fit, or there is no drive.
         """
         super().__init__(name, **options)
-        self.parameters = parameters = Parameters(self, lambda _: None)
+        self.parameters = parameters = Parameters(self, self._apply)
         parameters.declare(SETTINGS)
         parameters.check_unknown()
         parameters.frozen = True
@@ -74,8 +76,7 @@ class ReplayNode(Node):
             objects=parameters["objects"],
         )
         self._drive.check_sensors(texts(parameters["sensors"]), "sensors")
-        self._drops = [parse_drop(text, "drop") for text in texts(parameters["drop"])]
-        check_drops(self._drops, self._drive.source.sensors, "drop")
+        self._drops = self._windows(parameters["drop"])
         self._record = Path(parameters["record"]).expanduser() if parameters["record"] else None
         if self._record is not None and self._record.exists():
             raise ConfigError("it is there already", field="record", remedy="name a new folder")
@@ -91,11 +92,23 @@ class ReplayNode(Node):
         #: Whether all has been published and recorded, and what went wrong with that.
         self.over = threading.Event()
         self.failure = ""
-        self._clock = self.create_publisher(Clock, CLOCK_TOPIC, 10)
+        self._clock_outlet = self.create_publisher(Clock, CLOCK_TOPIC, 10)
         if self._record is not None:
             from tailwire_msgs.msg import Answer
 
             self.create_subscription(Answer, parameters["answers"], self._keep, 100)
+
+    def _windows(self, given: Sequence[str]) -> list[DropWindow]:
+        drops = [parse_drop(text, "drop") for text in texts(given)]
+        check_drops(drops, self._drive.source.sensors, "drop")
+        return drops
+
+    def _apply(self, changed: Mapping[str, Any]) -> None:
+        if "drop" in changed:
+            try:
+                self._drops = self._windows(changed["drop"])
+            except SensorError as error:
+                raise ConfigError(error.problem, field="drop", remedy=error.remedy) from error
 
     def start(self) -> None:
         """Play in a thread of its own."""
@@ -181,7 +194,7 @@ class ReplayNode(Node):
                 return
             if message.log_time_ns != self._now_ns:
                 self._now_ns = message.log_time_ns
-                self._clock.publish(Clock(clock=time_message(self._now_ns)))
+                self._clock_outlet.publish(Clock(clock=time_message(self._now_ns)))
             outlet = self._outlet(message)
             if outlet is None:
                 continue
