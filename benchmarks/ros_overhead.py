@@ -2,20 +2,23 @@
 
 Drive and node are processes of their own, as on a robot; this one listens, asks and cancels. The
 node itself measures its overhead: from the middleware having a message to its answers being
-published, without the core's step and without waiting for the step before.
+published, without the core's step and without waiting for the step before. First tokens are heard
+on the far side of DDS, and held against those of the core alone.
 """
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,11 +26,17 @@ from typing import Any
 import numpy as np
 
 from ..runtime.errors import ConfigError, EngineError
+from .ros_first_token import core_first_tokens
+from .ros_listener import PATIENCE_S, QUESTION, Listener, done, number, sensor_counts, wait
+from .ros_silences import Withheld
 
-_PATIENCE_S = 600.0
-_MEMORY = "memory [MB], RSS"
 _PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
-_QUESTION = "What is in front of me?"
+#: What plays the robot shall not take the core from what is measured.
+_STEP_BACK = 5
+#: Between two interim reports of a long run, seconds.
+_REPORT_S = 300.0
+#: Between two questions whose first token is timed, seconds: sensors have something new.
+_GAP_S = 0.5
 
 
 def check_ros() -> None:
@@ -48,25 +57,42 @@ def check_ros() -> None:
             )
 
 
+@dataclass(frozen=True)
+class Play:
+    """What is played, and what is done meanwhile.
+
+    Attributes:
+        drive: nuScenes dataroot or bag.
+        scene: of the drive; empty takes the first.
+        rate: seconds of the drive per second.
+        loop_s: the drive is played again and again for so many seconds; 0 plays it once.
+        cancels: streamed answers that are cancelled meanwhile.
+        withhold_s: while it is looped, a sensor is withheld after every so many seconds until the
+            node warns of it; 0 never.
+        first_tokens: questions whose first token is timed, in a play of their own without standing
+            questions; 0 leaves that out.
+    """
+
+    drive: Path
+    scene: str = ""
+    rate: float = 1.0
+    loop_s: float = 0.0
+    cancels: int = 5
+    withhold_s: float = 120.0
+    first_tokens: int = 10
+
+
 def bench_ros(
-    drive: Path,
-    parameters: dict[str, str],
+    play: Play,
+    parameters: Mapping[str, str],
     *,
-    scene: str = "",
-    rate: float = 1.0,
-    loop_s: float = 0.0,
-    cancels: int = 5,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Play a drive into the node, and look at what it says of itself.
 
     Args:
-        drive: nuScenes dataroot or bag.
+        play: what is played.
         parameters: of the runtime node, as `-p` takes them.
-        scene: of the drive; empty takes the first.
-        rate: seconds of the drive per second.
-        loop_s: play the drive again and again for so many seconds; 0 plays it once.
-        cancels: streamed answers that are cancelled meanwhile.
         progress: told what is being done.
 
     Raises:
@@ -79,148 +105,185 @@ def bench_ros(
     context = rclpy.Context()
     rclpy.init(context=context)
     try:
-        listener = _Listener(context)
-        node = {"use_sim_time": "true", "diagnostics_period_s": "0.5", **parameters}
-        played = {
-            "path": str(drive),
-            "scene": scene or "''",
-            "rate": str(rate),
-            "loop": "true" if loop_s else "false",
-            "wait_s": str(_PATIENCE_S),
-        }
-        with listener.spun(), _process("runtime_node", node) as runtime:
-            progress("the node loads its engines")
-            _wait(listener.is_active, runtime, "the node did not become active")
-            progress("the drive plays")
-            with _process("replay_node", played) as replay:
-                cancelled = listener.cancel_some(cancels, replay)
-                if loop_s:
-                    time.sleep(loop_s)
-                elif replay.wait(_PATIENCE_S):
-                    raise EngineError("the drive could not be played", field="replay_node")
-            return {**listener.summary(), **cancelled, "rate": rate}
+        found: dict[str, Any] = {"rate": play.rate}
+        if play.first_tokens:
+            found.update(_first_tokens(context, play, parameters, progress))
+        with _played(context, play, parameters, progress) as (listener, _, replay):
+            found.update(_cancel_some(listener, play.cancels, replay))
+            if play.loop_s:
+                found.update(_loop(listener, play, replay, progress))
+            elif replay.wait(PATIENCE_S):
+                raise EngineError("the drive could not be played", field="replay_node")
+            found.update(_summary(listener))
+        return found
     finally:
         rclpy.try_shutdown(context=context)
 
 
-class _Listener:
-    """A node that keeps diagnostics, and asks."""
+@contextmanager
+def _played(
+    context: Any,
+    play: Play,
+    parameters: Mapping[str, str],
+    progress: Callable[[str], None],
+    *,
+    loop: bool = False,
+) -> Iterator[tuple[Listener, subprocess.Popen[bytes], subprocess.Popen[bytes]]]:
+    """A listener, the active node, and the drive that plays."""
+    listener = Listener(context)
+    node = {"use_sim_time": "true", "diagnostics_period_s": "0.5", **parameters}
+    played = {
+        "path": str(play.drive),
+        "scene": play.scene or "''",
+        "rate": str(play.rate),
+        "loop": "true" if loop or play.loop_s else "false",
+        "wait_s": str(PATIENCE_S),
+    }
+    with listener.spun(), _process("runtime_node", node) as runtime:
+        progress("the node loads its engines")
+        wait(listener.is_active, runtime, "the node did not become active")
+        progress("the drive plays")
+        with _process("replay_node", played, _STEP_BACK) as replay:
+            yield listener, runtime, replay
 
-    def __init__(self, context: Any) -> None:
-        from diagnostic_msgs.msg import DiagnosticArray
-        from rclpy.action import ActionClient
-        from rclpy.node import Node
 
-        from tailwire_msgs.action import Ask
+def _first_tokens(
+    context: Any, play: Play, parameters: Mapping[str, str], progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """The first piece of text over DDS against that of the core alone; milliseconds.
 
-        self._context = context
-        self._node = Node("tailwire_bench", context=context)
-        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._keep, 50)
-        self._client = ActionClient(self._node, Ask, "/tailwire/ask")
-        self._statuses: dict[str, dict[str, str]] = {}
-        self._memory_mb: list[float] = []
+    The node has no standing question meanwhile, for waiting for another answer is no overhead; the
+    drive plays at its full rate.
+    """
+    progress("the core alone: first tokens")
+    own = core_first_tokens(play.drive, play.scene, parameters, QUESTION, play.first_tokens)
+    none = {
+        name: value for name, value in parameters.items() if name.partition(".")[0] != "question"
+    }
+    none["questions"] = "['']"
+    heard: list[float] = []
+    with _played(context, play, none, progress, loop=True) as (listener, _, replay):
+        wait(
+            lambda: all(one["received"] for one in _rated(listener)),
+            replay,
+            "the node hears no sensor",
+        )
+        for number_asked in range(play.first_tokens + 1):
+            asked = listener.ask(8, replay)
+            if asked is None:
+                raise EngineError("the drive ended too early", field="replay_node")
+            done(asked.result)
+            # The first one is not counted: the core has none either.
+            if number_asked and asked.first_ms is not None:
+                heard.append(asked.first_ms)
+            time.sleep(_GAP_S)
+    if not own or not heard:
+        return {"first_token_ratio": None}
+    core_ms, node_ms = float(np.median(own)), float(np.median(heard))
+    return {
+        "core_first_token_p50_ms": round(core_ms, 1),
+        "first_token_p50_ms": round(node_ms, 1),
+        "first_token_ratio": round(node_ms / core_ms, 3),
+        "first_tokens": len(heard),
+    }
 
-    @contextmanager
-    def spun(self) -> Iterator[None]:
-        """Spin it in the background."""
-        from rclpy.executors import SingleThreadedExecutor
 
-        executor = SingleThreadedExecutor(context=self._context)
-        executor.add_node(self._node)
-        thread = threading.Thread(target=executor.spin, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            executor.shutdown()
-            thread.join()
-            self._client.destroy()
-            self._node.destroy_node()
+def _rated(listener: Listener) -> list[dict[str, Any]]:
+    """Sensors that have ever sent something; one that counts as silent where none has."""
+    counts = list(sensor_counts(listener.statuses).values())
+    return [one for one in counts if one["received"]] or [{"received": 0}]
 
-    def is_active(self) -> bool:
-        """Whether the runtime node answers: only then does it tell of its answers' rounds."""
-        return "rounds" in self._statuses.get("answers", {})
 
-    def cancel_some(self, number: int, replay: subprocess.Popen[bytes]) -> dict[str, Any]:
-        """Ask, and cancel in the middle of the answer; milliseconds."""
-        from tailwire_msgs.action import Ask
+def _cancel_some(
+    listener: Listener, wanted: int, replay: subprocess.Popen[bytes]
+) -> dict[str, Any]:
+    """Ask, and cancel in the middle of the answer; milliseconds. Ends early with the drive."""
+    cancel_ms: list[float] = []
+    first_ms: list[float] = []
+    wait(lambda: listener.statuses["answers"]["rounds"] != "0", replay, "nothing is answered")
+    for _ in range(wanted):
+        asked = listener.ask(256, replay)
+        if asked is None:
+            break
+        if asked.first_ms is not None:
+            first_ms.append(asked.first_ms)
+        if asked.result.done():
+            continue
+        begun_s = time.perf_counter()
+        asked.handle.cancel_goal_async()
+        if done(asked.result).result.message == "cancelled":
+            cancel_ms.append(1e3 * (time.perf_counter() - begun_s))
+    return {
+        "cancels": len(cancel_ms),
+        "cancel_max_ms": round(max(cancel_ms), 1) if cancel_ms else None,
+        "first_token_busy_p50_ms": round(float(np.median(first_ms)), 1) if first_ms else None,
+    }
 
-        cancel_ms: list[float] = []
-        first_ms: list[float] = []
-        _wait(lambda: self._statuses["answers"]["rounds"] != "0", replay, "nothing is answered")
-        for _ in range(number):
-            pieces = threading.Event()
-            begun = time.perf_counter()
 
-            def hear(message: Any, pieces: threading.Event = pieces, begun: float = begun) -> None:
-                if message.feedback.text and not pieces.is_set():
-                    first_ms.append(1e3 * (time.perf_counter() - begun))
-                    pieces.set()
+def _loop(
+    listener: Listener,
+    play: Play,
+    replay: subprocess.Popen[bytes],
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """Play for long, withhold a sensor from time to time, and tell what has come of it so far."""
+    withheld, over = Withheld(), threading.Event()
+    begun_s = time.monotonic()
+    next_report_s, next_withheld_s = begun_s + _REPORT_S, begun_s + play.withhold_s
+    place = 0
+    while (now_s := time.monotonic()) < begun_s + play.loop_s:
+        if replay.poll() is not None:
+            raise EngineError("the drive ended too early", field="replay_node")
+        sensors = [name for name, one in sensor_counts(listener.statuses).items() if one["rate_hz"]]
+        if play.withhold_s and now_s >= next_withheld_s and sensors:
+            withheld.one(sensors[place % len(sensors)], listener.silences, listener.withhold, over)
+            place += 1
+            next_withheld_s += play.withhold_s
+        if now_s >= next_report_s:
+            next_report_s += _REPORT_S
+            so_far = {**_summary(listener), **withheld.summary(listener.silences)}
+            progress(f"after {now_s - begun_s:.0f} s: {json.dumps(so_far)}")
+        time.sleep(0.2)
+    return withheld.summary(listener.silences)
 
-            goal = Ask.Goal(question=_QUESTION, max_new_tokens=256)
-            handle = _done(self._client.send_goal_async(goal, hear))
-            result = handle.get_result_async()
-            # A quick model is at the end before its first piece is heard.
-            _wait(lambda p=pieces, r=result: p.is_set() or r.done(), replay, "no answer streams")
-            if result.done():
-                continue
-            begun = time.perf_counter()
-            handle.cancel_goal_async()
-            if _done(result).result.message == "cancelled":
-                cancel_ms.append(1e3 * (time.perf_counter() - begun))
-        return {
-            "cancels": len(cancel_ms),
-            "cancel_max_ms": round(max(cancel_ms), 1) if cancel_ms else None,
-            "first_piece_p50_ms": round(float(np.median(first_ms)), 1) if first_ms else None,
-        }
 
-    def summary(self) -> dict[str, Any]:
-        """What the node last said."""
-        answers, memory = self._statuses.get("answers", {}), self._memory_mb
-        quarter = max(1, len(memory) // 4)
-        growth = None
-        if len(memory) >= 8:
-            # The first quarter still fills buffers.
-            early = np.median(memory[quarter : 2 * quarter])
-            growth = round(float(np.median(memory[-quarter:]) / early - 1), 4)
-        found: dict[str, Any] = {
-            f"{name}_{part}_ms": _number(answers.get(f"{name} {part} [ms]"))
-            for name in ("overhead", "step")
-            for part in ("p50", "p99")
-        }
-        sensors = {
-            name.removeprefix("sensor "): {
-                "received": int(values["received"]),
-                "dropped": int(values["dropped"]),
-                "rate_hz": _number(values["rate [Hz]"]),
-            }
-            for name, values in sorted(self._statuses.items())
-            if name.startswith("sensor ")
-        }
-        return {
-            **found,
-            "rounds": int(answers.get("rounds", 0)),
-            "rounds_failed": int(answers.get("rounds failed", 0)),
-            "sensors": sensors,
-            "memory_mb": memory[-1] if memory else None,
-            "memory_growth": growth,
-            "memory_method": "resident memory of the node's process, medians of two quarters",
-        }
-
-    def _keep(self, array: Any) -> None:
-        for status in array.status:
-            part = status.name.partition(": ")[2]
-            values = {one.key: one.value for one in status.values}
-            self._statuses[part] = values
-            if part == "machine" and (memory := _number(values.get(_MEMORY))) is not None:
-                self._memory_mb.append(memory)
+def _summary(listener: Listener) -> dict[str, Any]:
+    """What the node last said."""
+    answers, memory = listener.statuses.get("answers", {}), listener.memory_mb
+    found: dict[str, Any] = {
+        f"{name}_{part}_ms": number(answers.get(f"{name} {part} [ms]"))
+        for name in ("overhead", "step")
+        for part in ("p50", "p99")
+    }
+    # The first part still fills buffers.
+    parts = [float(np.median(part)) for part in np.array_split(memory, 10)] if memory[20:] else []
+    return {
+        **found,
+        "rounds": int(answers.get("rounds", 0)),
+        "rounds_failed": int(answers.get("rounds failed", 0)),
+        "sensors": sensor_counts(listener.statuses),
+        "memory_mb": memory[-1] if memory else None,
+        "memory_tenths_mb": [round(one, 1) for one in parts],
+        "memory_growth": round(parts[-1] / parts[1] - 1, 4) if parts else None,
+        "memory_method": "resident memory of the node's process; medians of the second and the last"
+        " tenth of the time",
+    }
 
 
 @contextmanager
-def _process(node: str, parameters: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A node, interrupted at the end."""
+def _process(
+    node: str, parameters: Mapping[str, str], step_back: int = 0
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A node, interrupted at the end.
+
+    Args:
+        node: its module.
+        parameters: as `-p` takes them.
+        step_back: added to its niceness.
+    """
     words = [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
-    code = f"import sys; from tailwire_ros.{node} import main; sys.exit(main())"
+    code = f"import os, sys; from tailwire_ros.{node} import main; os.nice({step_back});"
+    code += " sys.exit(main())"
     command: Sequence[str] = [sys.executable, "-c", code, "--ros-args", *words]
     process = subprocess.Popen(command, env=_environment())
     try:
@@ -244,27 +307,3 @@ def _environment() -> dict[str, str]:
     found = [folder / "config" / "fastdds.xml" for folder in folders]
     profile = next((str(path) for path in found if path.is_file()), None)
     return {**({_PROFILE: profile} if profile else {}), **os.environ}
-
-
-def _wait(check: Callable[[], bool], process: subprocess.Popen[bytes], what: str) -> None:
-    end_s = time.monotonic() + _PATIENCE_S
-    while not check():
-        if process.poll() is not None or time.monotonic() > end_s:
-            raise EngineError(what, field="ros", remedy="see what it printed above")
-        time.sleep(0.002)
-
-
-def _done(future: Any) -> Any:
-    end_s = time.monotonic() + _PATIENCE_S
-    while not future.done():
-        if time.monotonic() > end_s:
-            raise EngineError("the node does not answer", field="ros")
-        time.sleep(0.001)
-    return future.result()
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None

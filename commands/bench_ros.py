@@ -35,6 +35,16 @@ def add_ros(benches: _SubParsersAction[ArgumentParser]) -> None:
         "--seconds", metavar="S", type=float, default=0.0, help="loop the drive for so long (0)"
     )
     parser.add_argument(
+        "--withhold",
+        metavar="S",
+        type=float,
+        default=120.0,
+        help="with --seconds: withhold a sensor this often, until it is warned of (120; 0 never)",
+    )
+    parser.add_argument(
+        "--max-rate-hz", metavar="HZ", type=float, default=0.0, help="most rounds a second (0: any)"
+    )
+    parser.add_argument(
         "--question",
         metavar="TEXT",
         action="append",
@@ -42,6 +52,13 @@ def add_ros(benches: _SubParsersAction[ArgumentParser]) -> None:
         help="a standing one, answered yes or no; may be repeated (those that the pack suggests)",
     )
     parser.add_argument("--cancels", type=int, default=5, help="answers that are cancelled (5)")
+    parser.add_argument(
+        "--first-tokens",
+        metavar="N",
+        type=int,
+        default=10,
+        help="questions whose first token is timed, beside the core's own (10; 0 none)",
+    )
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON line")
 
 
@@ -51,28 +68,34 @@ def run_ros(arguments: Namespace) -> dict[str, Any]:
     Raises:
         TailwireError: an option is wrong, or ROS is not there.
     """
-    for name in ("rate", "seconds", "cancels"):
-        value, least = getattr(arguments, name), 0 if name != "rate" else 1e-3
+    for name in ("rate", "seconds", "cancels", "withhold", "max-rate-hz", "first-tokens"):
+        value = getattr(arguments, name.replace("-", "_"))
+        least = 0 if name != "rate" else 1e-3
         if not least <= value < float("inf"):
             raise ConfigError(
                 f"{value} is no such number", field=f"--{name}", remedy=f"give at least {least:g}"
             )
-    from ..benchmarks.ros_overhead import bench_ros, check_ros
+    from ..benchmarks.ros_overhead import Play, bench_ros, check_ros
     from .drives import open_drive
 
     check_ros()
     given = {"model": arguments.model, "pack": arguments.pack, "precision": arguments.precision}
     parameters = {name: value for name, value in given.items() if value is not None}
     drive = arguments.drive or open_drive(None, None, _say).data.dataroot
-    return bench_ros(
+    play = Play(
         Path(drive),
-        {**parameters, "threads": str(arguments.threads), **_questions(arguments.question)},
-        scene=arguments.scene,
+        arguments.scene,
         rate=arguments.rate,
         loop_s=arguments.seconds,
         cancels=arguments.cancels,
-        progress=_say,
+        withhold_s=arguments.withhold,
+        first_tokens=arguments.first_tokens,
     )
+    parameters |= {
+        "threads": str(arguments.threads),
+        "max_rate_hz": str(float(arguments.max_rate_hz)),
+    }
+    return bench_ros(play, {**parameters, **_questions(arguments.question)}, progress=_say)
 
 
 def _questions(texts: Sequence[str]) -> dict[str, str]:
@@ -93,8 +116,22 @@ def print_ros(result: dict[str, Any]) -> None:
     for name, what in (("step", "core's step"), ("overhead", "node beside it")):
         print(f"{what}: p50 {result[f'{name}_p50_ms']} ms, p99 {result[f'{name}_p99_ms']} ms")
     print(f"cancel seen within {result['cancel_max_ms']} ms ({result['cancels']} cancels)")
+    if result.get("first_token_ratio") is not None:
+        print(
+            f"first token: {result['first_token_p50_ms']} ms, of the core alone "
+            f"{result['core_first_token_p50_ms']} ms, ratio {result['first_token_ratio']}"
+        )
     for sensor, counts in result["sensors"].items():
-        print(f"{sensor}: {counts['received']} received, {counts['dropped']} dropped")
+        print(
+            f"{sensor}: {counts['received']} received, {counts['dropped']} dropped, "
+            f"missing from {counts['rounds_without']} rounds"
+        )
+    if "withheld" in result:
+        print(
+            f"withheld {result['withheld']} times, warned of {result['withheld_reported']} times; "
+            f"answers began to lack a sensor {result['lacked']} times, without a warning "
+            f"{result['lacked_unreported']} times"
+        )
     print(f"memory {result['memory_mb']} MB, growth {result['memory_growth']}")
 
 

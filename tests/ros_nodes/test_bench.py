@@ -19,6 +19,7 @@ def test_figures_of_a_replay(
 ) -> None:
     drive = make_sketch_drive(tmp_path / "sketch", seconds=3.0)
     words = ["bench", "ros", "--json", "--drive", str(drive), "--cancels", "1", "--threads", "1"]
+    words += ["--first-tokens", "2", "--seconds", "4", "--withhold", "1"]
     words += ["--model", str(environment.model), "--pack", str(environment.pack)]
     assert main([*words, "--precision", "fp32", "--question", "Is there a bus?"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -27,8 +28,15 @@ def test_figures_of_a_replay(
     assert found["rounds"] > 0
     assert found["rounds_failed"] == 0
     assert found["cancels"] in (0, 1)
+    for name in ("core_first_token_p50_ms", "first_token_p50_ms", "first_token_ratio"):
+        assert found[name] > 0
+    assert found["withheld"] > 0
+    assert found["withheld_reported"] == found["withheld_returned"] == found["withheld"]
+    # A loop begins with nothing at hand, so that something is lacking for a moment.
+    assert found["lacked"] > 0
+    assert found["lacked_unreported"] == 0
     assert set(found["sensors"]) == {"cam_front", "cam_back", "lidar_top"}
-    assert all(one["dropped"] == 0 for one in found["sensors"].values())
+    assert all(one["received"] > 0 for one in found["sensors"].values())
     assert found["memory_mb"] > 0
 
 
