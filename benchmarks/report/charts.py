@@ -5,7 +5,7 @@ Each gives a drawing and the same figures as rows of a table, for those who read
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,13 +163,19 @@ def waterfall(
     return Chart(str(drawing), rows)
 
 
-def bars(values: Mapping[str, float], unit: str, tips: Mapping[str, str] | None = None) -> Chart:
+def bars(
+    values: Mapping[str, float],
+    unit: str,
+    tips: Mapping[str, str] | None = None,
+    others: Container[str] = (),
+) -> Chart:
     """Horizontal bars, the longest value at the full width.
 
     Args:
         values: by name, in order.
         unit: of the values.
         tips: longer texts of some.
+        others: drawn paler, to be compared with.
     """
     height = 24 + 30 * len(values)
     drawing = Drawing(960, height, ", ".join(values))
@@ -179,7 +185,8 @@ def bars(values: Mapping[str, float], unit: str, tips: Mapping[str, str] | None 
         y = 8 + 30 * place
         tip = (tips or {}).get(name, f"{name}: {number(value)} {unit}")
         drawing.text(x.begin - 10, y + 15, name, "label end")
-        drawing.rect(x(0), y, max(x(value) - x(0), 1.5), 20, f"fill {COLOURS[0]}", tip)
+        colour = "paler" if name in others else COLOURS[0]
+        drawing.rect(x(0), y, max(x(value) - x(0), 1.5), 20, f"fill {colour}", tip)
         drawing.text(x(value) + 6, y + 15, f"{number(value)} {unit}", "tick")
         rows.append((name, number(value)))
     return Chart(str(drawing), rows)

@@ -18,11 +18,14 @@ def learning_charts(paper: Mapping[str, Any]) -> list[tuple[str, Chart]]:
     """Charts of a result of `bench paper`, with captions."""
     table = paper["table"]
     costs = {row["method"]: row["flops_per_sample"] / 1e9 for row in table}
-    charts: list[tuple[str, Chart]] = [("Operations of learning one answer", bars(costs, "GFLOP"))]
+    others = [row["method"] for row in table if row["tail_blocks"] is None]
+    charts: list[tuple[str, Chart]] = [
+        ("Operations of learning one answer", bars(costs, "GFLOP", others=others))
+    ]
     peaks = {row["method"]: row["peak_bytes"] / 1e6 for row in table if row.get("peak_bytes")}
     if peaks:
         title = "Peak memory while learning, above what was there before"
-        charts.append((title, bars(peaks, "MB")))
+        charts.append((title, bars(peaks, "MB", others=others)))
     charts.append(("Beside full fine-tuning, ours and the paper's", Chart("", _rows(paper))))
     return charts
 
@@ -53,7 +56,9 @@ def _rows(paper: Mapping[str, Any]) -> Rows:
                 "" if same is None else f"{same['memory_ratio_vs_full']:.0%}",
             )
         )
-    return rows
+    # Memory is not always measured.
+    filled = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    return [tuple(row) for row in zip(*filled, strict=True)]
 
 
 def _name(row: Mapping[str, Any]) -> str:

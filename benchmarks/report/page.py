@@ -82,12 +82,13 @@ def _section(section: Section) -> str:
         if section.missing
         else ""
     )
+    note = f'<p class="note">{escape(section.note)}</p>' if section.note else ""
     charts = "".join(_chart(caption, chart) for caption, chart in section.charts)
     moments = "".join(map(_moment, section.moments))
     frames = f'<h3>Sample frames</h3><div class="frames">{moments}</div>' if moments else ""
     return (
         f'<section id="{escape(section.name)}"><h2>{escape(section.title)}</h2>{lead}{charts}'
-        f"{frames}{missing}</section>"
+        f"{note}{frames}{missing}</section>"
     )
 
 

@@ -42,6 +42,7 @@ class Section:
         lead: one or two sentences.
         charts: in order, with a caption each.
         moments: sample frames.
+        note: a longer remark behind the charts.
         missing: how to get what is not there, empty if all is.
     """
 
@@ -51,6 +52,7 @@ class Section:
     charts: Sequence[tuple[str, Chart]] = ()
     moments: Sequence[Moment] = field(default_factory=list)
     missing: str = ""
+    note: str = ""
 
 
 def tiles(found: Findings) -> list[tuple[str, str, str]]:
@@ -79,6 +81,10 @@ def tiles(found: Findings) -> list[tuple[str, str, str]]:
         ratio = standing["speedup_vs_best_input_level"]
         best = standing["best_input_level"].replace("_", " ")
         shown.append(("less language-model time", f"{ratio:.1f} x", f"than input level, {best}"))
+    paper = found.benchmarks.get("paper") or {}
+    if paper.get("flops_ratio_equal_samples"):
+        ratio = f"{paper['flops_ratio_equal_samples']:.0f} x"
+        shown.append(("less to learn a sensor", ratio, "operations of full fine-tuning"))
     for name, one in found.evaluations.items():
         blind = one.get("blind_accuracy")
         beside = "" if blind is None else f"question alone {blind:.1%}"
@@ -273,7 +279,8 @@ def _peers(found: Findings) -> Section:
         values = {name: one[task] for name, one in peers["peers"].items() if one.get(task)}
         if values:
             unit = "ms" if task.endswith("_ms") else "tokens/s"
-            charts.append((title, bars(values, unit)))
+            others = [name for name in values if not name.startswith("tailwire")]
+            charts.append((title, bars(values, unit, others=others)))
     table: Rows = [("", "cannot do")]
     table += [
         (name, "; ".join(one["cannot"]))
@@ -300,7 +307,8 @@ def _learning(found: Findings) -> Section:
     title, paper = "Learning a sensor", found.benchmarks.get("paper")
     if paper is None:
         return Section("learning", title, missing="tailwire bench paper --save FILE")
-    return Section("learning", title, LEAD + " " + paper["comparable"], learning_charts(paper))
+    charts = learning_charts(paper)
+    return Section("learning", title, LEAD, charts, note=paper["comparable"])
 
 
 def _run(run: Run, pictures: Pictures) -> Section:
