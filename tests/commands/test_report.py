@@ -51,7 +51,7 @@ def test_page_is_written_beside_the_results(run: Run, folder: Path, tmp_path: Pa
     outcome = run("report", folder, "--no-pictures")
     assert outcome.code == 0
     assert (folder / "report.html").read_text().startswith("<!doctype html>")
-    assert "frame, memory, scale, schedule, demo" in outcome.out
+    assert "frame, memory, paper, scale, schedule, demo" in outcome.out
     other = tmp_path / "other" / "page.html"
     other.parent.mkdir()
     assert run("report", folder, "--no-pictures", "--out", other).code == 0
