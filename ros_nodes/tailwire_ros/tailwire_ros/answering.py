@@ -6,10 +6,12 @@ and no timer, for frames shall not wait for a tick, and no callback for answers.
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tailwire.runtime.errors import BudgetError, EngineError, TailwireError
@@ -72,20 +74,17 @@ class AnsweringLoop:
         self.missed: Counter[str] = Counter()
         self.why_missed: dict[str, str] = {}
         self._told_missed: Counter[str] = Counter()
-        self._condition = threading.Condition()
-        self._arrived_s: float | None = None
-        self._stopping = False
+        #: When messages came that are to be answered about; None ends the thread. No lock of
+        #: Python's that who takes messages could hold while it waits for its turn.
+        self._arrivals: queue.SimpleQueue[float | None] = queue.SimpleQueue()
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tailwire-answer", daemon=True)
         self._thread.start()
 
     def wake(self, sensor: str, arrived_s: float) -> None:
         """There is a new frame of a sensor, whose message came at `time.monotonic()`."""
-        if self.trigger not in ("", sensor):
-            return
-        with self._condition:
-            if self._arrived_s is None:
-                self._arrived_s = arrived_s
-            self._condition.notify()
+        if self.trigger in ("", sensor):
+            self._arrivals.put(arrived_s)
 
     def newly_missed(self) -> Counter[str]:
         """Rounds that each sensor was missing from since this was last called."""
@@ -95,9 +94,8 @@ class AnsweringLoop:
 
     def stop(self) -> None:
         """End after the round that runs."""
-        with self._condition:
-            self._stopping = True
-            self._condition.notify()
+        self._stopping.set()
+        self._arrivals.put(None)
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
@@ -131,15 +129,17 @@ class AnsweringLoop:
 
     def _wait(self, next_s: float) -> float | None:
         """When the message came that is to be answered about; None where all is over."""
-        with self._condition:
-            while not self._stopping:
-                wait_s = next_s - time.monotonic()
-                if self._arrived_s is not None and wait_s <= 0:
-                    arrived_s, self._arrived_s = self._arrived_s, None
-                    # What waited for the round before, or was held back, waited for no node.
-                    return max(arrived_s, next_s, self.answered_s)
-                self._condition.wait(wait_s if self._arrived_s is not None else None)
-        return None
+        first_s = self._arrivals.get()
+        pause_s = next_s - time.monotonic()
+        if first_s is None or (pause_s > 0 and self._stopping.wait(pause_s)):
+            return None
+        # What has come since is answered about together.
+        with suppress(queue.Empty):
+            while True:
+                if self._arrivals.get_nowait() is None:
+                    return None
+        # What waited for the round before, or was held back, waited for no node.
+        return max(first_s, next_s, self.answered_s)
 
     def _answered(self, done: Round) -> None:
         self._publish(done)

@@ -46,6 +46,9 @@ SETTINGS: Mapping[str, Setting] = {
     "answers": Setting("tailwire/answers", "topic of the answers to record"),
     "settle_s": Setting(1.0, "wait this long at the end for the last answers", 0, 3600),
 }
+#: Between two ticks of the clock in the time of the drive, as `ros2 bag play --clock` has it: every
+#: node that follows the clock pays for each.
+_CLOCK_GAP_NS = 25_000_000
 #: Not under the namespace of one robot, unless they are remapped.
 _GLOBAL = (CLOCK_TOPIC, TF_TOPIC, TF_STATIC_TOPIC)
 
@@ -86,7 +89,7 @@ class ReplayNode(Node):
         self.published: Counter[str] = Counter()
         self.withheld: Counter[str] = Counter()
         self._left_out: dict[str, str] = {}
-        self._now_ns = 0
+        self._now_ns = self._clock_ns = 0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         #: Whether all has been published and recorded, and what went wrong with that.
@@ -192,8 +195,9 @@ class ReplayNode(Node):
             drive_s = (message.log_time_ns - first_ns) / 1e9
             if self._stopping.wait(max(begun_s + drive_s / rate - time.monotonic(), 0)):
                 return
-            if message.log_time_ns != self._now_ns:
-                self._now_ns = message.log_time_ns
+            self._now_ns = message.log_time_ns
+            if abs(self._now_ns - self._clock_ns) >= _CLOCK_GAP_NS:
+                self._clock_ns = self._now_ns
                 self._clock_outlet.publish(Clock(clock=time_message(self._now_ns)))
             outlet = self._outlet(message)
             if outlet is None:
