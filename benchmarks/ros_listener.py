@@ -48,8 +48,11 @@ class Listener:
 
         self._context = context
         self._node = Node("tailwire_bench", context=context)
-        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._keep, 50)
-        self._node.create_subscription(Answer, "/tailwire/answers", self._answered, 100)
+        for kind, topic, take, depth in (
+            (DiagnosticArray, "/diagnostics", self._keep, 50),
+            (Answer, "/tailwire/answers", self._answered, 100),
+        ):
+            self._node.create_subscription(kind, topic, _informed(take), depth)
         self._client = ActionClient(self._node, Ask, "/tailwire/ask")
         self._drops = self._node.create_client(SetParameters, "/tailwire_replay/set_parameters")
         self.statuses: dict[str, dict[str, str]] = {}
@@ -115,11 +118,11 @@ class Listener:
         if not result.successful:
             raise EngineError(result.reason, field="drop")
 
-    def _answered(self, message: Any) -> None:
+    def _answered(self, message: Any, info: Mapping[str, Any]) -> None:
         lacking = [one.partition(":")[0] for one in message.dropped]
-        self.silences.answered(lacking)
+        self.silences.answered(lacking, _sent_s(info))
 
-    def _keep(self, array: Any) -> None:
+    def _keep(self, array: Any, info: Mapping[str, Any]) -> None:
         warned: dict[str, str] = {}
         told: set[str] = set()
         for status in array.status:
@@ -134,7 +137,7 @@ class Listener:
             if part == "machine" and (memory := number(values.get(_MEMORY))) is not None:
                 self.memory_mb.append(memory)
         if told:
-            self.silences.diagnosed(told, warned)
+            self.silences.diagnosed(told, warned, _sent_s(info))
 
 
 class Asked:
@@ -149,6 +152,19 @@ class Asked:
     def __init__(self, handle: Any, result: Any) -> None:
         self.handle, self.result = handle, result
         self.first_ms: float | None = None
+
+
+def _informed(take: Callable[[Any, Mapping[str, Any]], None]) -> Callable[..., None]:
+    """The callback as this rclpy calls it: Humble's hands over the message alone."""
+    from rclpy.subscription import Subscription
+
+    if hasattr(Subscription, "CallbackType"):
+        return take
+    return lambda message: take(message, {})
+
+
+def _sent_s(info: Mapping[str, Any]) -> float:
+    return (int(info.get("source_timestamp") or 0) or time.time_ns()) * 1e-9
 
 
 def sensor_counts(statuses: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Any]]:

@@ -9,17 +9,29 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-#: Diagnostics without a warning after which a lacking sensor counts as not reported: the first may
-#: have been under way already.
+#: Diagnostics without a warning, sent behind an answer, after which a lacking sensor counts as not
+#: reported: the first may have been made before.
 _DIAGNOSTICS_WITHOUT = 3
+#: Diagnostics that are remembered, for answers that are heard later than they were sent.
+_REMEMBERED = 200
 #: A sensor that is withheld and not warned of for so long counts as not reported.
 _LONGEST_WITHHELD_S = 30.0
 _LONGEST_RETURN_S = 30.0
 _TICK_S = 0.02
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Diagnostics: when they were sent, the sensors that they speak of and those under warning."""
+
+    sent_s: float
+    sensors: frozenset[str]
+    warned: frozenset[str]
 
 
 class SilenceWatch:
@@ -35,31 +47,44 @@ class SilenceWatch:
         self.lacked: dict[str, int] = {}
         self.unreported: dict[str, int] = {}
         self.warned: Mapping[str, str] = {}
-        #: Sensors lacked and not warned of yet: diagnostics that said nothing.
-        self._open: dict[str, int] = {}
+        self._told: deque[_Told] = deque(maxlen=_REMEMBERED)
+        #: By sensor, when an answer was sent that lacks it and that no warning has followed yet.
+        self._open: dict[str, float] = {}
         self._lacking: frozenset[str] = frozenset()
 
-    def answered(self, lacking: Iterable[str]) -> None:
-        """An answer came that these sensors are missing from."""
+    def answered(self, lacking: Iterable[str], sent_s: float) -> None:
+        """An answer came that these sensors are missing from.
+
+        Args:
+            lacking: names.
+            sent_s: when it was sent, by the clock of `diagnosed`.
+        """
         now = frozenset(lacking)
         for sensor in now - self._lacking:
             self.lacked[sensor] = self.lacked.get(sensor, 0) + 1
-            self._open.setdefault(sensor, 0)
+            self._open.setdefault(sensor, sent_s)
         self._lacking = now
+        self._settle()
 
-    def diagnosed(self, told: Collection[str], warned: Mapping[str, str]) -> None:
+    def diagnosed(self, told: Collection[str], warned: Mapping[str, str], sent_s: float) -> None:
         """Diagnostics came.
 
         Args:
             told: sensors that they speak of.
             warned: those of them under warning, with the words.
+            sent_s: when they were sent.
         """
         self.warned = dict(warned)
-        for sensor in [one for one in self._open if one in told]:
-            self._open[sensor] += 1
-            if sensor in warned:
+        self._told.append(_Told(sent_s, frozenset(told), frozenset(warned)))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Messages of two topics come in any order; when they were sent decides."""
+        for sensor, since_s in list(self._open.items()):
+            behind = [one for one in self._told if one.sent_s > since_s and sensor in one.sensors]
+            if any(sensor in one.warned for one in behind):
                 del self._open[sensor]
-            elif self._open[sensor] >= _DIAGNOSTICS_WITHOUT:
+            elif len(behind) >= _DIAGNOSTICS_WITHOUT:
                 self.unreported[sensor] = self.unreported.get(sensor, 0) + 1
                 del self._open[sensor]
 
