@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .frame_cost import LookFlops
+from .frame_cost import FrameCost, LookFlops
 from .plan_classes import Indices, LikeSensors, Mask, Numbers, PlanClasses, partition
 from .plan_costs import MemoryUse, PlanCost, PlanCosts, PlanFormulas, tail_part
 from .plan_space import PlanSpace
@@ -47,9 +47,25 @@ class _Answering:
 class _Partition:
     """A partition with its answers."""
 
-    def __init__(self, classes: PlanClasses) -> None:
+    def __init__(self, classes: PlanClasses, place: Indices) -> None:
         self.classes = classes
+        #: Where each number that a class may have is among those in use.
+        self.place = place
         self.answering: OrderedDict[tuple[int, ...], _Answering] = OrderedDict()
+
+    @classmethod
+    def of(
+        cls,
+        likes: Sequence[LikeSensors],
+        sensors: Sequence[str],
+        frame: FrameCost,
+        numbers: Indices,
+    ) -> _Partition:
+        """Prepare; `numbers` are of the classes of all states, others as in `PlanClasses.of`."""
+        used = np.unique(numbers)
+        place = np.zeros(used[-1] + 1, dtype=np.intp)
+        place[used] = np.arange(len(used))
+        return cls(PlanClasses.of(likes, sensors, frame, used), place)
 
 
 class PlanArrays:
@@ -66,6 +82,7 @@ class PlanArrays:
         self._frames = [formulas.of(precision) for _, precision in space.variants]
         self._encoders = [formulas.encoders[sensor] for sensor in space.sensors]
         self._partitions: dict[tuple[LikeSensors, ...], _Partition] = {}
+        self._sums: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[Numbers, Numbers]] = {}
         self._indices: OrderedDict[tuple[bool, ...], tuple[_Partition, Indices]] = OrderedDict()
 
     def at(self, costs: PlanCosts, connected: Iterable[str]) -> Moment:
@@ -79,11 +96,13 @@ class PlanArrays:
         prepared = tuple(sensor in known for sensor in self.space.sensors)
         found = self._indices.get(prepared)
         if found is None:
-            likes, sensors, index = partition(self.space, self._encoders, prepared)
-            if likes not in self._partitions:
-                classes = PlanClasses.of(likes, sensors, self._frames[0])
-                self._partitions[likes] = _Partition(classes)
-            found = self._indices[prepared] = self._partitions[likes], index
+            likes, sensors, numbers = partition(self.space, self._encoders, prepared)
+            # Which numbers are in use is the same for all partitions into these parts.
+            part = self._partitions.get(likes)
+            if part is None:
+                part = _Partition.of(likes, sensors, self._frames[0], numbers)
+                self._partitions[likes] = part
+            found = self._indices[prepared] = part, part.place[numbers]
             if len(self._indices) > _KEPT_PARTITIONS:
                 self._indices.popitem(last=False)
         return Moment(self, costs, *found)
@@ -100,21 +119,34 @@ class PlanArrays:
         return found
 
     def _worked_out(self, classes: PlanClasses, lengths: tuple[int, ...]) -> _Answering:
-        sums = classes.token_sums
-        tails: list[list[int]] = []
-        for (depth, _), frame in zip(self.space.variants, self._frames, strict=True):
-            line = frame.tail_line(self._formulas.boundary(depth), lengths, depth)
-            tails.append([line.at(frame.connection.rows(tokens)) for tokens in sums])
-        # The connection makes keys and values of its deepest tail, whatever the depth.
-        connect = np.array([self._frames[0].connect(s, lengths) for s in sums], dtype=np.float64)
-        tail = np.array(tails, dtype=np.float64)
+        connect, tail = self._by_sums(classes.token_sums, lengths)
         beside = classes.encode_flops + classes.prepare_flops
         return _Answering(
             questions=len(lengths),
             connect=connect,
             tail=tail,
-            flops=(tail + connect)[:, classes.tokens] + beside,
+            flops=(tail + connect).take(classes.tokens, axis=1) + beside,
         )
+
+    def _by_sums(self, sums: tuple[int, ...], lengths: tuple[int, ...]) -> tuple[Numbers, Numbers]:
+        """See `_Answering.connect` and `tail`; the same for all partitions."""
+        found = self._sums.get((sums, lengths))
+        if found is not None:
+            return found
+        # All frames have one connection, which makes keys and values of its deepest tail, whatever
+        # the depth.
+        first = self._frames[0]
+        connect = np.array([first.connect(s, lengths) for s in sums], dtype=np.float64)
+        rows = np.array([first.connection.rows(s) for s in sums], dtype=np.float64)
+        tail = np.empty((len(self.space.variants), len(sums)))
+        for number, (depth, _) in enumerate(self.space.variants):
+            boundary = self._formulas.boundary(depth)
+            line = self._frames[number].tail_line(boundary, lengths, depth)
+            tail[number] = line.fixed + line.per_row * rows
+        if len(self._sums) >= _KEPT_LENGTHS:
+            self._sums.clear()
+        self._sums[sums, lengths] = connect, tail
+        return connect, tail
 
 
 class Moment:
@@ -213,9 +245,10 @@ class CostArrays:
         What was not measured at all does not bind; a plan with a part that was never measured,
         where others were, keeps no limit of time or energy.
         """
-        found = np.ones(self.flops.shape, dtype=bool)
-        if budget.flops is not None:
-            found &= self.flops <= budget.flops
+        if budget.flops is None:
+            found = np.ones(self.flops.shape, dtype=bool)
+        else:
+            found = self.flops <= budget.flops
         if budget.memory_bytes is not None and self.memory_bytes is not None:
             found &= self.memory_bytes <= budget.memory_bytes
         if self._moment.costs.times:

@@ -50,7 +50,8 @@ class LikeSensors:
 class PlanClasses:
     """Classes of states, for one partition into like sensors.
 
-    Some numbers belong to no state, such as two of two sensors that run and one that reuses.
+    Some numbers belong to no state, such as that of two of two sensors that run and one that
+    reuses.
 
     Attributes:
         encoders: by name.
@@ -80,7 +81,11 @@ class PlanClasses:
 
     @classmethod
     def of(
-        cls, likes: Sequence[LikeSensors], sensors: Sequence[str], frame: FrameCost
+        cls,
+        likes: Sequence[LikeSensors],
+        sensors: Sequence[str],
+        frame: FrameCost,
+        numbers: Indices | None = None,
     ) -> PlanClasses:
         """Classes of a partition.
 
@@ -88,13 +93,15 @@ class PlanClasses:
             likes: its parts.
             sensors: one of each part.
             frame: formulas of the runtime.
+            numbers: of the classes that are wanted; None for all, those of no state among them.
         """
         encoders = tuple(dict.fromkeys(like.encoder for like in likes))
-        total = int(np.prod([like.ways for like in likes], dtype=np.int64))
+        if numbers is None:
+            numbers = np.arange(np.prod([like.ways for like in likes], dtype=np.intp))
+        total, left = len(numbers), numbers
         runs = np.zeros((total, len(encoders)))
         tokens = np.zeros(total, dtype=np.int64)
         encode, prepare = np.zeros(total), np.zeros(total)
-        left = np.arange(total)
         # The last part changes fastest, as in `index_of`.
         for like, sensor in reversed(list(zip(likes, sensors, strict=True))):
             left, way = np.divmod(left, like.ways)

@@ -20,20 +20,35 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
+from ..kernels.plan_choice import (
+    BestPlan,
+    FoundPlan,
+    PlanShares,
+    PossiblePlans,
+    best_plan,
+    plan_shares,
+)
+from ..kernels.plan_steps import best_steps
+from .compiled_kernels import compiled_plans
 from .errors import BudgetError
 from .plan_arrays import CostArrays, Moment, PlanArrays
-from .plan_classes import Indices, Mask
+from .plan_classes import Indices, Mask, Numbers
 from .plan_costs import PlanCost, PlanFormulas
 from .plan_questions import QuestionQueue, needed_sensors, queue_of, weights_of
 from .plan_space import ACTIONS, OFF, Float, PlanSpace
 from .plans import Plan
 from .scheduler import BoundUtility, PlanRequest, SensorState, UtilityModel, limit_text
 
+_Found = TypeVar("_Found")
+
 #: Which of off, reuse and run a sensor can do.
 Able = tuple[bool, bool, bool]
+#: Indices of questions, in the order in which they were asked.
+Asked = tuple[int, ...]
 
 #: Expected shares closer than this are equal; float32 sums in another order differ by less.
 TIE = 1e-6
@@ -78,6 +93,7 @@ class Decision:
         self.space = opened.space
         self._bound = opened.bound
         self._allowed = opened.allowed
+        self._library, _ = compiled_plans()
         # Where there are no tokens to reuse it makes no difference, and fewer cases are kept.
         prepared = [s for s, x in request.sensors.items() if x.connected or x.held_age_ms is None]
         self._moment: Moment = opened.arrays.at(request.costs, prepared)
@@ -89,39 +105,40 @@ class Decision:
         states = self.request.sensors
         return queue_of(self.request, {s for s in self.space.sensors if states[s].usable})
 
-    def that_fit(self) -> tuple[tuple[int, ...], Mask]:
-        """The questions that are answered now, and which plans can answer them.
+    def that_fit(
+        self, look: Callable[[Asked, PossiblePlans], _Found | None]
+    ) -> tuple[Asked, _Found]:
+        """The questions that are answered now, and what was found among plans that can do it.
+
+        Args:
+            look: at the plans that can answer questions; gives None if there are none.
 
         Raises:
             BudgetError: no plan fits.
         """
         least, most = self.queue.must, len(self.queue.order)
         asked = self.queue.first(most)
-        possible = self.possible(asked)
-        if possible.any():
-            return asked, possible
-        count = self._most(least, most, lambda n: self._fits(n, blind=False))
-        if count is not None:
-            asked = self.queue.first(count)
-            return asked, self.possible(asked)
-        if not self._fits(least, blind=True):
+        found = look(asked, self.possible(asked))
+        if found is None:
+            count = self._most(least, most, lambda n: self._fits(n, blind=False))
+            asked = self.queue.first(least if count is None else count)
+            found = look(asked, self.possible(asked, blind=count is None))
+        if found is None:
             raise self._impossible()
-        asked = self.queue.first(least)
-        return asked, self.possible(asked, blind=True)
+        return asked, found
 
-    def possible(self, asked: Sequence[int], *, blind: bool = False) -> Mask:
-        """`[variants, states]`: plans that can answer these questions and keep the budget.
+    def possible(self, asked: Asked, *, blind: bool = False) -> PossiblePlans:
+        """Plans that can answer these questions and keep the budget.
 
         Args:
             asked: questions that are answered.
             blind: whether a plan may do without any sensor where there are some.
         """
-        # Eight variants to a byte, so that little is moved.
-        bits = np.packbits(self._fitting(asked), axis=0, bitorder="little")
-        bits = bits.take(self.costs(asked).index, axis=1)
-        bits *= self.allowed(asked, blind=blind)
-        byte, bit = np.divmod(np.arange(len(self.space.variants)), 8)
-        return (bits[byte] & (1 << bit).astype(np.uint8)[:, None]) != 0
+        return PossiblePlans(
+            fits=self._fitting(asked),
+            index=self.costs(asked).index,
+            allowed=self.allowed(asked, blind=blind),
+        )
 
     def _fitting(self, asked: Sequence[int]) -> Mask:
         """`[variants, classes]`: what keeps the budget."""
@@ -209,15 +226,43 @@ class Decision:
             self._asking[key] = self._moment.asking(lengths)
         return self._asking[key]
 
-    def expected(self, asked: Sequence[int]) -> Float:
-        """`[variants, states]`, expected share of right answers to these questions.
-
-        Valid until it is called again.
-        """
+    def shares(self, asked: Sequence[int]) -> PlanShares:
+        """Expected shares of right answers to these questions, of every plan."""
         if self._bound is None:
             raise ValueError("the pack is not calibrated, so nothing is known of expected answers")
         weights = weights_of(self.request.questions, asked)
-        return self._bound.expected(weights, self.request.condition, self._ages_ms)
+        return self._bound.shares(weights, self.request.condition, self._ages_ms)
+
+    def expected(self, asked: Sequence[int]) -> Float:
+        """`shares`, spread over all plans, `[variants, states]`."""
+        return plan_shares(self.shares(asked), library=self._library)
+
+    def steps(
+        self, asked: Sequence[int], possible: PossiblePlans, spending: Numbers, start: Chosen
+    ) -> FoundPlan:
+        """Where steps from a plan lead that earn most for their cost; see `best_steps`.
+
+        Args:
+            asked: questions that are answered.
+            possible: plans that steps may lead to.
+            spending: `[variants, classes]`, what plans cost.
+            start: the plan to begin with.
+        """
+        at, shares = (start.variant, start.state), self.shares(asked)
+        return best_steps(shares, possible, spending, at, TIE, library=self._library)
+
+    def best(self, asked: Sequence[int], possible: PossiblePlans) -> BestPlan | None:
+        """The plan with the highest expected share; ties as this module says.
+
+        Args:
+            asked: questions that are answered.
+            possible: plans to choose from.
+
+        Returns:
+            None if no plan is possible.
+        """
+        flops = self.costs(asked).flops
+        return best_plan(self.shares(asked), possible, flops, TIE, library=self._library)
 
     @cached_property
     def _ages_ms(self) -> Float:
@@ -225,35 +270,13 @@ class Decision:
         pairs = [(s.held_age_ms or 0.0, s.fresh_age_ms or 0.0) for s in states]
         return np.array(pairs, dtype=np.float32).reshape(-1, 2)
 
-    def best(self, expected: Float, possible: Mask, asked: Sequence[int]) -> Chosen:
-        """The plan with the highest expected share; ties as this module says.
-
-        Args:
-            expected: `[variants, states]`.
-            possible: plans to choose from, at least one.
-            asked: questions that are answered.
-        """
-        shares = np.multiply(expected, possible, out=self.space.scratch)
-        first = int(shares.argmax())
-        top = float(shares.reshape(-1)[first])
-        near = shares >= top - TIE
-        if top <= TIE:
-            # All that is possible is worth nothing, as is what is not possible here.
-            near &= possible
-        elif np.count_nonzero(near) == 1:
-            return Chosen(*divmod(first, self.space.num_states))
-        variants, states = np.divmod(np.flatnonzero(near), self.space.num_states)
-        costs = self.costs(asked)
-        least = int(np.argmin(costs.flops[variants, costs.index[states]]))
-        return Chosen(int(variants[least]), int(states[least]))
-
-    def cost(self, chosen: Chosen, asked: Sequence[int]) -> PlanCost:
+    def cost(self, chosen: Chosen | FoundPlan, asked: Sequence[int]) -> PlanCost:
         """What a plan costs."""
         return self.costs(asked).one(chosen.variant, chosen.state)
 
     def plan(
         self,
-        chosen: Chosen,
+        chosen: Chosen | FoundPlan,
         asked: Sequence[int],
         policy: str,
         share: float | None = None,

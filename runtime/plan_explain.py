@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..kernels.plan_choice import FoundPlan, PossiblePlans
 from .plan_classes import Mask
-from .plan_decision import Chosen, Decision
+from .plan_decision import Asked, Decision
 from .plan_space import OFF, Float
 from .plans import Plan
 
@@ -50,7 +51,7 @@ class Explanation:
 
 
 def explain(
-    decision: Decision, chosen: Chosen, asked: tuple[int, ...], possible: Mask, policy: str
+    decision: Decision, chosen: FoundPlan, asked: Asked, possible: PossiblePlans, policy: str
 ) -> Explanation:
     """Explain the choice of a calibrated policy.
 
@@ -58,31 +59,26 @@ def explain(
         decision: that it was taken in.
         chosen: the plan.
         asked: questions that it answers.
-        possible: `[variants, states]`, plans that keep the budget.
+        possible: plans that keep the budget.
         policy: that chose it.
     """
-    expected = decision.expected(asked)
-    others = possible.copy()
-    others[:, chosen.state] = False
-    runner_up = None
-    if others.any():
-        second = decision.best(expected, others, asked)
-        share = float(expected[second.variant, second.state])
-        runner_up = decision.plan(second, asked, policy, share)
-    share = float(expected[chosen.variant, chosen.state])
+    others = possible.allowed.copy()
+    others[chosen.state] = False
+    second = decision.best(asked, replace(possible, allowed=others))
+    mask = possible.mask()
     return Explanation(
-        plan=decision.plan(chosen, asked, policy, share),
-        runner_up=runner_up,
-        sensors=_worths(decision, chosen, asked, possible, expected),
+        plan=decision.plan(chosen, asked, policy, chosen.share),
+        runner_up=second and decision.plan(second, asked, policy, second.share),
+        sensors=_worths(decision, chosen, asked, mask, decision.expected(asked)),
         plans=int(decision.allowed(asked, blind=True).sum()) * len(decision.space.variants),
-        fitting=int(possible.sum()),
+        fitting=int(mask.sum()),
     )
 
 
 def _worths(
     decision: Decision,
-    chosen: Chosen,
-    asked: tuple[int, ...],
+    chosen: FoundPlan,
+    asked: Asked,
     possible: Mask,
     expected: Float,
 ) -> dict[str, SensorWorth]:

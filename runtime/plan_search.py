@@ -12,6 +12,7 @@ from collections import OrderedDict
 
 import numpy as np
 
+from .compiled_kernels import compiled_plans
 from .model_config import Precision
 from .plan_arrays import PlanArrays
 from .plan_decision import Decision, OpenSpace, able_to
@@ -34,6 +35,8 @@ class PlanSearch:
     def __init__(self) -> None:
         self._opened: OrderedDict[tuple[object, ...], OpenSpace] = OrderedDict()
         self._single: OrderedDict[tuple[object, ...], OpenSpace] = OrderedDict()
+        # Compiled now, if it has to be, and not in a frame.
+        compiled_plans()
 
     def open(self, request: PlanRequest, variants: Variants | None = None) -> Decision:
         """Begin a decision.

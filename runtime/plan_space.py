@@ -54,11 +54,6 @@ class PlanSpace:
         """By how much a state's number grows with the number of each sensor's action."""
         return ACTIONS ** np.arange(len(self.sensors), dtype=np.intp)[::-1]
 
-    @cached_property
-    def scratch(self) -> Float:
-        """`[variants, states]` for numbers that nobody needs for long; one thread at a time."""
-        return np.empty((len(self.variants), self.num_states), dtype=np.float32)
-
     def state_of(self, actions: Mapping[str, SensorAction]) -> int:
         """Number of the state in which sensors do this; those not named are off."""
         numbers = [_NUMBERS[actions[s]] if s in actions else OFF for s in self.sensors]

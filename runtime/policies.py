@@ -9,24 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
 
+from ..kernels.plan_choice import BestPlan, PossiblePlans
 from .errors import ConfigError
 from .plan_arrays import CostArrays
-from .plan_classes import Indices, Mask, Numbers
-from .plan_decision import TIE, Chosen, Decision
+from .plan_classes import Mask, Numbers
+from .plan_decision import TIE, Asked, Chosen, Decision
 from .plan_explain import Explanation, explain
 from .plan_search import PlanSearch
-from .plan_space import ACTIONS, REUSE, RUN, Float
+from .plan_space import REUSE, RUN
 from .plans import Budget, Plan
 from .scheduler import FixedPolicy, PlanRequest, Policy, QuestionDemand
 
 PolicyName = Literal["fixed", "round_robin", "greedy", "optimal"]
 _NO_LIMIT = Budget()
-#: A step that takes a smaller share of the limits is taken to cost this.
-_LITTLE = 1e-9
 POLICY_NAMES: tuple[PolicyName, ...] = get_args(PolicyName)
 
 
@@ -45,7 +45,7 @@ class RoundRobinPolicy:
         variant = (request.tail_blocks, request.precision)
         # What is known of answers does not count here.
         decision = self._search.open(replace(request, utility=None), (variant,))
-        asked, possible = decision.that_fit()
+        asked, possible = decision.that_fit(_mask_of)
         state = decision.smallest(asked)
         for sensor in self._turns(decision):
             number = decision.space.sensors.index(sensor)
@@ -86,35 +86,39 @@ class GreedyPolicy:
         if request.utility is None:
             return _without_calibration(self._fixed, request, "greedy")
         decision = self._search.open(request)
-        asked, possible = decision.that_fit()
-        expected = decision.expected(asked)
-        spending, steps = _Spending(decision.costs(asked), request.budget), _Steps(decision)
-        at = self._cheapest(decision, asked, possible, spending)
-        shares, fits = expected.reshape(-1), possible.reshape(-1)
-        while True:
-            variants, states = steps.of(at)
-            plans = variants * decision.space.num_states + states
-            share = float(expected[at.variant, at.state])
-            gains = (shares.take(plans) - share) * fits.take(plans)
-            added = spending.of(variants, states) - spending.of(at.variant, at.state)
-            # What costs nothing more is worth any gain.
-            rates = np.where(gains > TIE, gains / np.maximum(added, _LITTLE), 0.0)
-            best = int(rates.argmax())
-            if rates[best] == 0:
-                return decision.plan(at, asked, "greedy", share)
-            at = Chosen(int(variants[best]), int(states[best]))
+        asked, start = decision.that_fit(partial(_Start.of, decision))
+        found = decision.steps(asked, start.possible, start.spending, start.plan)
+        return decision.plan(found, asked, "greedy", found.share)
 
-    @staticmethod
-    def _cheapest(
-        decision: Decision, asked: Sequence[int], possible: Mask, spending: _Spending
-    ) -> Chosen:
-        """The cheapest plan, the first of equals; costs only grow with sensors."""
-        blind = bool(possible[:, decision.smallest(asked)].any())
+
+@dataclass(frozen=True)
+class _Start:
+    """What `greedy` begins with.
+
+    Attributes:
+        plan: the cheapest, the first of equals.
+        possible: plans that keep the budget.
+        spending: `[variants, classes]`, shares of all limits that plans take, added; without
+            limits, their FLOPs.
+    """
+
+    plan: Chosen
+    possible: PossiblePlans
+    spending: Numbers
+
+    @classmethod
+    def of(cls, decision: Decision, asked: Asked, possible: PossiblePlans) -> _Start | None:
+        """None if no plan is possible: costs only grow with sensors, so few plans tell."""
+        spending = _spending(decision.costs(asked), decision.request.budget)
+        blind = bool(possible.allowed[decision.smallest(asked)])
         states = decision.small_states(asked, blind=blind)
-        variants = np.arange(len(decision.space.variants), dtype=np.intp)[:, None]
-        spent = np.where(possible[variants, states], spending.of(variants, states), np.inf)
+        classes = possible.index[states]
+        fits = possible.fits[:, classes] & possible.allowed[states]
+        if not fits.any():
+            return None
+        spent = np.where(fits, spending[:, classes], np.inf)
         variant, state = divmod(int(np.argmin(spent)), len(states))
-        return Chosen(variant, int(states[state]))
+        return cls(Chosen(variant, int(states[state])), possible, spending)
 
 
 class OptimalPolicy:
@@ -135,7 +139,7 @@ class OptimalPolicy:
             return _without_calibration(self._fixed, request, "optimal")
         decision = self._search.open(request)
         best = self._best(decision)
-        return decision.plan(best.chosen, best.asked, "optimal", best.share)
+        return decision.plan(best.plan, best.asked, "optimal", best.plan.share)
 
     def explain(self, request: PlanRequest) -> Explanation:
         """The plan that `choose` chooses, beside what else there was.
@@ -152,28 +156,27 @@ class OptimalPolicy:
             )
         decision = self._search.open(request)
         best = self._best(decision)
-        return explain(decision, best.chosen, best.asked, best.possible, "optimal")
+        return explain(decision, best.plan, best.asked, best.possible, "optimal")
 
     @staticmethod
     def _best(decision: Decision) -> _Found:
-        asked, possible = decision.that_fit()
+        asked, best = decision.that_fit(partial(_Found.of, decision))
         queue, questions = decision.queue, decision.request.questions
-        expected = decision.expected(asked)
-        best, most = _found(decision, expected, asked, possible), float(expected.max())
-        value = _value(questions, asked, best.share)
+        value = _value(questions, asked, best.plan.share)
         # There may be a better plan that does not fit for so many.
-        if decision.request.budget == _NO_LIMIT or most <= best.share + TIE:
+        if decision.request.budget == _NO_LIMIT or best.plan.most <= best.plan.share + TIE:
             return best
         for left in _fewer(len(asked), queue.must):
             if any(questions[i].held_share is None for i in queue.order[left : len(asked)]):
                 break
             fewer = queue.first(left)
-            expected = decision.expected(fewer)
             # Not even a plan without limits would be worth it.
-            if _value(questions, fewer, float(expected.max())) <= value + TIE:
+            if _value(questions, fewer, decision.shares(fewer).ceiling) <= value:
                 continue
-            other = _found(decision, expected, fewer, decision.possible(fewer))
-            promised = _value(questions, fewer, other.share)
+            other = _Found.of(decision, fewer, decision.possible(fewer))
+            if other is None:
+                continue
+            promised = _value(questions, fewer, other.plan.share)
             if promised > value + TIE:
                 best, value = other, promised
         return best
@@ -184,16 +187,20 @@ class _Found:
     """The best plan for some questions.
 
     Attributes:
-        chosen: the plan.
+        plan: the best one.
         asked: the questions.
         possible: plans that keep the budget.
-        share: expected share of right answers to these questions.
     """
 
-    chosen: Chosen
-    asked: tuple[int, ...]
-    possible: Mask
-    share: float
+    plan: BestPlan
+    asked: Asked
+    possible: PossiblePlans
+
+    @classmethod
+    def of(cls, decision: Decision, asked: Asked, possible: PossiblePlans) -> _Found | None:
+        """None if no plan is possible."""
+        plan = decision.best(asked, possible)
+        return None if plan is None else cls(plan, asked, possible)
 
 
 def _fewer(count: int, least: int) -> list[int]:
@@ -218,51 +225,23 @@ def _value(questions: Sequence[QuestionDemand], asked: tuple[int, ...], share: f
     return total
 
 
-def _found(decision: Decision, expected: Float, asked: tuple[int, ...], possible: Mask) -> _Found:
-    chosen = decision.best(expected, possible, asked)
-    share = float(expected[chosen.variant, chosen.state])
-    return _Found(chosen, asked, possible, share)
+def _mask_of(_: Asked, possible: PossiblePlans) -> Mask | None:
+    mask = possible.mask()
+    return mask if mask.any() else None
 
 
-class _Steps:
-    """Plans that differ from a plan in one sensor, or in depth and precision."""
-
-    def __init__(self, decision: Decision) -> None:
-        space = decision.space
-        self._space = space
-        #: By how much each action of each sensor raises the number of a state, from off.
-        self._raises = (space.strides[:, None] * np.arange(ACTIONS, dtype=np.intp)).reshape(-1)
-        self._others = np.arange(len(space.variants), dtype=np.intp)
-
-    def of(self, at: Chosen) -> tuple[Indices, Indices]:
-        """Variants and states, the plan itself among them."""
-        own = self._space.states[at.state] * self._space.strides
-        states = np.full(len(self._raises) + len(self._others), at.state, dtype=np.intp)
-        states[: len(self._raises)] += self._raises - own.repeat(ACTIONS)
-        variants = np.full(len(states), at.variant, dtype=np.intp)
-        variants[len(self._raises) :] = self._others
-        return variants, states
-
-
-class _Spending:
-    """Shares of all limits that a plan takes, added; without limits, its FLOPs."""
-
-    def __init__(self, costs: CostArrays, budget: Budget) -> None:
-        self._index = costs.index
-        limits = (
-            (budget.flops, costs.flops),
-            (budget.latency_ms, costs.latency_ms if budget.latency_ms else None),
-            (budget.energy_mj, costs.energy_mj if budget.energy_mj else None),
-            (budget.memory_bytes, costs.memory_bytes if budget.memory_bytes else None),
-        )
-        shares = [need / limit for limit, need in limits if limit is not None and need is not None]
-        # Times that were never measured tell nothing of what a step costs.
-        known = [np.where(np.isfinite(share), share, 0.0) for share in shares]
-        self._total: Numbers = sum(known[1:], start=known[0]) if known else costs.flops
-
-    def of(self, variants: Indices | int, states: Indices | int) -> Numbers:
-        """Of plans by their numbers."""
-        return self._total[variants, self._index[states]]
+def _spending(costs: CostArrays, budget: Budget) -> Numbers:
+    """Shares of all limits that plans take, added; without limits, their FLOPs."""
+    limits = (
+        (budget.flops, costs.flops),
+        (budget.latency_ms, costs.latency_ms if budget.latency_ms else None),
+        (budget.energy_mj, costs.energy_mj if budget.energy_mj else None),
+        (budget.memory_bytes, costs.memory_bytes if budget.memory_bytes else None),
+    )
+    shares = [need / limit for limit, need in limits if limit is not None and need is not None]
+    # Times that were never measured tell nothing of what a step costs.
+    known = [np.where(np.isfinite(share), share, 0.0) for share in shares]
+    return np.ascontiguousarray(sum(known[1:], start=known[0])) if known else costs.flops
 
 
 def _without_calibration(fixed: FixedPolicy, request: PlanRequest, name: str) -> Plan:

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.plan_choice import PlanShares
 from .errors import BudgetError
 from .model_config import Precision
 from .plan_costs import PlanCost, PlanCosts
@@ -79,10 +80,10 @@ class QuestionDemand:
 class BoundUtility(Protocol):
     """How often the plans of one space are right."""
 
-    def expected(
+    def shares(
         self, weights: Mapping[str, float], condition: str | None, ages_ms: Float
-    ) -> Float:
-        """Expected share of right answers of every plan.
+    ) -> PlanShares:
+        """Expected shares of right answers.
 
         Args:
             weights: kind of question to the sum of priorities asked of it.
@@ -91,8 +92,7 @@ class BoundUtility(Protocol):
                 there are none, whose plans nobody takes.
 
         Returns:
-            float32 `[variants, states]`; the caller does not change it and is done with it before
-            the next call.
+            Of every plan; the caller does not change them.
         """
         ...
 

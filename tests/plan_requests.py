@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tailwire.kernels.plan_choice import PlanShares, Tangents
 from tailwire.runtime.connections import ConnectionSpec
 from tailwire.runtime.cost import ConnectionCost, LanguageModelCost
 from tailwire.runtime.frame_cost import EncoderCost, FrameCost
@@ -203,14 +204,17 @@ class BoundIndependentSensors:
             [[model.span(*variant)] for variant in space.variants], dtype=np.float32
         )
 
-    def expected(
+    def shares(
         self, weights: Mapping[str, float], condition: str | None, ages_ms: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    ) -> PlanShares:
         left = np.ones((len(self._space.sensors), 3), dtype=np.float32)
         left[:, 1:] -= self._gains.reshape(-1, 1) * np.exp(-ages_ms / 800)
-        shares: NDArray[np.float32] = (1 - self._space.products(left)) * self._spans
-        shares += np.float32(_of_kinds(self._model.blind, weights))
-        return shares
+        blind = _of_kinds(self._model.blind, weights)
+        return PlanShares(
+            worth=self._spans,
+            least=np.full(len(self._spans), blind, dtype=np.float32),
+            tangents=Tangents(1 - self._space.products(left)[None]),
+        )
 
 
 #: Cameras from bad to good, a LiDAR, and objects that are better than all of them.

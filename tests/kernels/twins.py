@@ -11,7 +11,9 @@ from tempfile import mkdtemp
 
 import pytest
 
+from tailwire.kernels import plan_library
 from tailwire.kernels.array_library import SOURCES, ArrayLibrary, load_arrays
+from tailwire.kernels.plan_library import PlanLibrary, load_plans
 
 C_COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 CPP_COMPILER = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
@@ -27,11 +29,28 @@ def compiled(language: str) -> ArrayLibrary:
         library, reason = load_arrays(folder, "tests")
         assert library is not None, reason
         return library
-    target = folder / "arrays.so"
+    return ArrayLibrary(_as_cpp(SOURCES[0], folder))
+
+
+@cache
+def compiled_plans(language: str) -> PlanLibrary:
+    """As `compiled`, of the kernels of decisions; as C++ for processors without wide vectors."""
+    if (C_COMPILER if language == "c" else CPP_COMPILER) is None:
+        pytest.skip(f"there is no compiler of {language}")
+    folder = Path(mkdtemp(prefix="tailwire-twins-"))
+    if language == "c":
+        library, reason = load_plans(folder, "tests")
+        assert library is not None, reason
+        return library
+    return PlanLibrary(_as_cpp(plan_library.SOURCES[0], folder))
+
+
+def _as_cpp(source: Path, folder: Path) -> ctypes.CDLL:
+    target = folder / f"{source.stem}.so"
     flags = ["-std=c++11", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-Wall", "-Werror"]
-    command = [str(CPP_COMPILER), *flags, "-x", "c++", str(SOURCES[0]), "-o", str(target)]
+    command = [str(CPP_COMPILER), *flags, "-x", "c++", str(source), "-o", str(target)]
     subprocess.run(command, check=True)
-    return ArrayLibrary(ctypes.CDLL(str(target)))
+    return ctypes.CDLL(str(target))
 
 
 both = pytest.mark.parametrize("language", ["c", "c++"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -145,6 +146,20 @@ def small_requests(draw: st.DrawFn) -> PlanRequest:
         depths=(3, 4),
         costs=costs(times=measured, loaded=loaded),
     )
+
+
+@given(small_requests(), st.sampled_from(CHOOSERS))
+@settings(max_examples=60, deadline=None)
+def test_a_machine_without_a_compiler_chooses_the_same(given: PlanRequest, name: str) -> None:
+    def outcome() -> Plan | str:
+        try:
+            return choose(name, given)
+        except BudgetError as error:
+            return str(error)
+
+    compiled = outcome()
+    with patch("tailwire.runtime.plan_decision.compiled_plans", lambda: (None, "no compiler")):
+        assert outcome() == compiled
 
 
 def keeps_unmeasured_out(given: PlanRequest, plan: Plan) -> bool:

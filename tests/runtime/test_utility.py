@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from tailwire.kernels.plan_choice import plan_shares
 from tailwire.runtime.calibration_table import CalibrationCell, CalibrationTable, MeasuredPlan
 from tailwire.runtime.pack import read_manifest
 from tailwire.runtime.plan_space import PlanSpace
@@ -139,9 +140,8 @@ def test_no_sensor_at_all_is_another_matter_than_one_that_sees_nothing() -> None
     blind = _estimate(model, _plan(cam_back=0), "exist@front", "day")
     assert blind == _estimate(before, _plan(cam_back=0), "exist@front", "day")
     space = PlanSpace(("lidar_top", "cam_back"), ((6, "int8"), (4, "int8")))
-    found = model.bind(space, TRAITS.modalities).expected(
-        {"exist@front": 1}, "day", np.zeros((2, 2), np.float32)
-    )
+    bound = model.bind(space, TRAITS.modalities)
+    found = plan_shares(bound.shares({"exist@front": 1}, "day", np.zeros((2, 2), np.float32)))
     assert (found[:, 0] < 0.05).all()
     assert found[0, space.state_of({"cam_back": "run"})] == pytest.approx(blind, abs=1e-5)
     nobody = fit_cells([cell for cell in cells if cell.plan.sensors], TRAITS)
@@ -173,7 +173,7 @@ def test_all_plans_at_once_equal_each_alone(model: UtilityModel, turned: bool) -
     ages = rng.uniform(0, 900, (len(sensors), 2)).astype(np.float32)
     ages[2] = np.nan
     bound = model.bind(space, TRAITS.modalities)
-    found = bound.expected(weights, "night", ages)
+    found = plan_shares(bound.shares(weights, "night", ages))
     assert found.shape == (3, 3**8)
     assert found.dtype == np.float32
     for state in rng.integers(0, space.num_states, 40).tolist():
@@ -191,7 +191,22 @@ def test_all_plans_at_once_equal_each_alone(model: UtilityModel, turned: bool) -
                 for key, weight in weights.items()
             )
             assert found[number, state] == pytest.approx(mean / 5, abs=1e-5)
-    np.testing.assert_array_equal(found, bound.expected(weights, "night", ages))
+    again = plan_shares(bound.shares(weights, "night", ages))
+    np.testing.assert_array_equal(found, again)
+
+
+def test_a_machine_without_a_compiler_expects_the_same(
+    model: UtilityModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = PlanSpace(tuple(TRAITS.modalities), ((4, "int8"), (6, "int8")))
+    ages = np.random.default_rng(4).uniform(0, 900, (len(space.sensors), 2)).astype(np.float32)
+    given = {"exist@front": 1.0, "count": 2.5}, "night", ages
+    compiled = model.bind(space, TRAITS.modalities).shares(*given)
+    monkeypatch.setattr(
+        "tailwire.runtime.bound_utility.compiled_plans", lambda: (None, "no compiler")
+    )
+    plain = model.bind(space, TRAITS.modalities).shares(*given)
+    np.testing.assert_array_equal(compiled.tangents.values, plain.tangents.values)
 
 
 def test_a_second_question_of_the_same_moment_changes_nothing(model: UtilityModel) -> None:
@@ -208,8 +223,10 @@ def test_a_second_question_of_the_same_moment_changes_nothing(model: UtilityMode
         ({"status": 1.0}, "day", second),
         ({"status": 1.0, "count": 1.0}, "day", first),
     ):
-        alone = model.bind(space, TRAITS.modalities).expected(weights, condition, ages)
-        np.testing.assert_allclose(bound.expected(weights, condition, ages), alone, rtol=1e-6)
+        fresh = model.bind(space, TRAITS.modalities)
+        alone = plan_shares(fresh.shares(weights, condition, ages))
+        found = plan_shares(bound.shares(weights, condition, ages))
+        np.testing.assert_allclose(found, alone, rtol=1e-6)
 
 
 def test_spaces_of_few_and_of_unknown_sensors_are_bound(model: UtilityModel) -> None:
@@ -217,7 +234,7 @@ def test_spaces_of_few_and_of_unknown_sensors_are_bound(model: UtilityModel) -> 
     for sensors in ((), ("lidar_top",), ("sonar", "lidar_rear", "cam_back")):
         space = PlanSpace(sensors, ((6, "int8"),))
         ages = np.zeros((len(sensors), 2), np.float32)
-        found = model.bind(space, modalities).expected({"count": 1}, None, ages)
+        found = plan_shares(model.bind(space, modalities).shares({"count": 1}, None, ages))
         assert found.shape == (1, 3 ** len(sensors))
         assert found[0, 0] == pytest.approx(_estimate(model, _plan(), "count", None), abs=1e-5)
         if len(sensors) == 3:
