@@ -230,9 +230,13 @@ class Simulation:
             if lengths:
                 self._held[sensor].prepared_at = self._carried_to(sensor, here)
         looks = {sensor: self._held[sensor].look for sensor in plan.sensors}
-        # An answer is as old as the oldest frame behind it, as in `LastAnswers`.
+        # An answer is as old as the oldest moment that it tells of, as in `LastAnswers`.
         stamps_ns = {sensor: self._held[sensor].stamp_ns for sensor in looks}
-        oldest_ns = min(stamps_ns.values(), default=moment.stamp_ns)
+        tells_of_ns = [
+            moment.stamp_ns if self._carried_to(sensor, here) else stamp_ns
+            for sensor, stamp_ns in stamps_ns.items()
+        ]
+        oldest_ns = min(tells_of_ns, default=moment.stamp_ns)
         for place in asked:
             text = questions[place].question.text
             self._given[text] = _Given(looks, depth, moment.stamp_ns, here, oldest_ns, stamps_ns)

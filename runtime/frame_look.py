@@ -144,7 +144,7 @@ class FrameLook:
         here = Standpoint.of(held.values())
         connected = partial(self.is_connected, here=here)
         unusable = self._known.surroundings.look(held) if steered else {}
-        lookout = Lookout(perception, held, orders.max_age_ms, unusable)
+        lookout = Lookout(perception, held, orders.max_age_ms, unusable, here)
         wanted = [sensor for sensor in orders.sensors if orders.pins.get(sensor) != "off"]
         states, dropped = lookout.states(wanted, connected, orders.pins)
         plan = self._choose(asked, states, orders, budget, clock, lookout.newest_ns)

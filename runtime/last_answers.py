@@ -1,6 +1,6 @@
 """Answers of earlier frames, given again where a frame has no time or no budget for a question.
 
-An answer is given again only while the frames behind it are young enough to be used themselves.
+An answer is given again only while the moment that it tells of is no older than frames may be.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ class LastAnswers:
             newest_ns: stamp of the newest frame of all sensors, the age of answers without any.
         """
         self._given.pop(question, None)
-        oldest_ns = newest_ns if answer.stamp_ns is None else answer.stamp_ns
+        moments = [newest_ns if u.carried else u.stamp_ns for u in answer.sensors.values()]
+        oldest_ns = min(moments, default=newest_ns)
         self._given[question] = _Given(
             answer.text,
             answer.confidence,
@@ -143,7 +144,10 @@ class LastAnswers:
             del self._given[next(iter(self._given))]
 
     def age_ms(self, question: Question, newest_ns: int, max_age_ms: float) -> float | None:
-        """How old the frames behind a question's answer are; None if there is none to give again.
+        """How long ago it was as a question's answer says; None if there is none to give again.
+
+        That is the age of the oldest frame behind it; a frame whose objects were carried forward
+        tells of the moment that they were carried to.
 
         Args:
             question: that is asked.
@@ -186,7 +190,10 @@ class LastAnswers:
         given = self._given[question]
         aged = {
             sensor: SensorUse(
-                stamp_ns=use.stamp_ns, age_ms=(frame.newest_ns - use.stamp_ns) / 1e6, reused=True
+                stamp_ns=use.stamp_ns,
+                age_ms=(frame.newest_ns - use.stamp_ns) / 1e6,
+                reused=True,
+                carried=use.carried,
             )
             for sensor, use in given.sensors.items()
         }

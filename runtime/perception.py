@@ -317,6 +317,11 @@ class Perception:
             and held.here == self._carried_to(tokens, here)
         )
 
+    def carries(self, sensor: str, here: Standpoint | None) -> bool:
+        """Whether the newest tokens of a sensor are brought forward before they are used."""
+        held = self._tokens.get(sensor)
+        return held is not None and self._carried_to(held, here) is not None
+
     def rows(
         self, sensors: Sequence[str], connection: Connection, here: Standpoint | None = None
     ) -> list[SensorRows]:

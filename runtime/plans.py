@@ -63,6 +63,8 @@ class SensorUse(BaseModel):
         stamp_ns: of the frame used.
         age_ms: at the time of the answer, against the newest frame of all sensors.
         reused: whether its tokens were taken from an earlier step.
+        carried: whether its objects were brought forward to where they would be at the time of the
+            answer (of one that is given again: when it was given).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +72,7 @@ class SensorUse(BaseModel):
     stamp_ns: int
     age_ms: float
     reused: bool
+    carried: bool = False
 
 
 class Answer(BaseModel):

@@ -10,6 +10,7 @@ from .metrics import StageClock
 from .perception import Perception, SensorTokens
 from .plans import Plan, SensorAction, SensorUse
 from .scheduler import Pin, SensorState
+from .standpoint import Standpoint
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Lookout:
         held: Mapping[str, SensorFrame],
         max_age_ms: float,
         unusable: Mapping[str, str] | None = None,
+        here: Standpoint | None = None,
     ) -> None:
         """Look at what is held.
 
@@ -56,7 +58,9 @@ class Lookout:
             held: the newest frame of each sensor.
             max_age_ms: frames older than this, against the newest of all, are not used.
             unusable: by sensor, what else speaks against its newest frame.
+            here: where the vehicle is, None where nobody knows.
         """
+        self._here = here
         self._perception = perception
         self._held = held
         self._max_age_ms = max_age_ms
@@ -169,4 +173,9 @@ class Lookout:
         age_ms = self._age_ms(tokens.frame)
         if age_ms > self._max_age_ms:
             return None
-        return SensorUse(stamp_ns=tokens.frame.stamp_ns, age_ms=age_ms, reused=reused)
+        return SensorUse(
+            stamp_ns=tokens.frame.stamp_ns,
+            age_ms=age_ms,
+            reused=reused,
+            carried=self._perception.carries(sensor, self._here),
+        )

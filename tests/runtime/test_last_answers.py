@@ -59,6 +59,19 @@ def test_its_oldest_frame_decides_how_long_it_may_be_given() -> None:
     assert last.age_ms(QUESTION, 500 * MS, 1000) is None
 
 
+def test_frames_that_were_carried_tell_of_the_time_they_were_carried_to() -> None:
+    last, given = LastAnswers(), answer(1000, 1000, 100)
+    aged = given.sensors["cam_1"].model_copy(update={"carried": True})
+    moved = given.model_copy(update={"sensors": {**given.sensors, "cam_1": aged}})
+    last.note(QUESTION, given, 1000 * MS)
+    assert last.age_ms(QUESTION, 1200 * MS, 1000) is None
+    last.note(QUESTION, moved, 1000 * MS)
+    assert last.age_ms(QUESTION, 1200 * MS, 1000) == pytest.approx(200)
+    again = last.again(QUESTION, facts(1200), 1000)
+    assert (again.sensors["cam_1"].age_ms, again.sensors["cam_1"].carried) == (1100, True)
+    assert again.stamp_ns == 100 * MS
+
+
 def test_an_answer_from_no_sensor_ages_since_it_was_given() -> None:
     last = LastAnswers()
     last.note(QUESTION, answer(1000), 1000 * MS)
