@@ -16,7 +16,8 @@ from .engine_assembly import Progress
 from .export.portable.manifest import ExportedGraph, ExportManifest, read_export
 from .runtime.backends.portable import PortableEngine
 from .runtime.backends.tensorrt_build import RECIPE, build_plan
-from .runtime.backends.tensorrt_engine import TensorRtContext, TensorRtEngine, open_context
+from .runtime.backends.tensorrt_context import TensorRtContext, open_context
+from .runtime.backends.tensorrt_engine import TensorRtEngine
 from .runtime.engine import Engine
 from .runtime.engine_key import EngineKey, machine_identity
 from .runtime.engine_store import EngineStore

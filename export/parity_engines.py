@@ -46,7 +46,7 @@ class EngineContestant:
 
     def encode(self, encoder: str, prepared: Prepared) -> Float:
         """See `Contestant.encode`."""
-        return self._encoders[encoder].encode([prepared])[0]
+        return np.asarray(self._encoders[encoder].encode([prepared])[0])
 
     def head(self, token_ids: NDArray[np.int64]) -> TextState:
         """See `Contestant.head`."""

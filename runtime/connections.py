@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.prefix_pack import prefix_pack
+from ..kernels.token_rows import NO_TOKEN, token_rows, token_states
 from .compiled_kernels import compiled_arrays
 from .connection_specs import (
     ConnectionSpec,
@@ -29,6 +30,7 @@ from .head_state import HeadState
 from .kv_prefix import KvPrefix
 from .lora import Lora
 from .model_config import LanguageModelConfig
+from .on_device import is_on_device, run_keeping
 from .packing import MASKED
 
 Float = NDArray[np.float32]
@@ -40,7 +42,9 @@ class SensorRows:
 
     Attributes:
         modality: of the sensor.
-        keys: plain: `[blocks_out, kv_heads, tokens, head_dim]`; conditioned: `[tokens, width]`.
+        keys: plain: `[blocks_out, kv_heads, tokens, head_dim]`; conditioned: `[tokens, width]`. On
+            a device (`on_device.py`) those of plain ones are as the engine gives them,
+            `[1, tokens, blocks_out * kv_heads * head_dim]`.
         values: plain: like keys; conditioned: the same array as keys.
     """
 
@@ -153,16 +157,17 @@ class Connection:
             sensor: name of the sensor; has a learned offset per token.
             modality: name of its modality.
             tokens: `[tokens, width]` of the encoder; a row of zeros is no token (detectors fill up
-                with them) and makes no row.
+                with them) and makes no row. On the device of the engine, rows stay there.
         """
         weights = self.weights
-        there = tokens.any(axis=1)
-        x = (tokens + weights[f"sensor.{sensor}"])[there]
+        offsets = weights[f"sensor.{sensor}"]
         if self.spec.kind == "conditioned":
-            rows = x @ weights[f"{modality}.in.w"] + weights[f"{modality}.in.b"]
-            rows = rows.astype(np.float32, copy=False)
+            rows = self._rows(
+                tokens, offsets, weights[f"{modality}.in.w"], weights[f"{modality}.in.b"]
+            )
             return SensorRows(modality, rows, rows)
-        if not len(x):
+        x = self._rows(tokens, offsets, None, None)
+        if not x.shape[0]:
             config = self._config
             shape = (self.spec.blocks_out, config.num_kv_heads, 0, config.head_dim)
             nothing = np.zeros(shape, np.float32)
@@ -171,8 +176,20 @@ class Connection:
         for side in ("key", "value"):
             for part in ("w1", "b1", "w2", "b2"):
                 inputs[f"{side}.{part}"] = weights[f"{modality}.{side}.{part}"]
-        outputs = self._engine.run(inputs)
-        return SensorRows(modality, self._blocks(outputs["key"]), self._blocks(outputs["value"]))
+        constant = inputs.keys() - {"tokens"}
+        outputs = run_keeping(self._engine, inputs, ("key", "value"), constant)
+        keys, values = outputs["key"], outputs["value"]
+        if is_on_device(keys):
+            return SensorRows(modality, keys[None], values[None])
+        return SensorRows(modality, self._blocks(keys), self._blocks(values))
+
+    @staticmethod
+    def _rows(tokens: Float, offsets: Float, weights: Float | None, bias: Float | None) -> Float:
+        """Tokens that are there, as rows that the engine takes; on a device where they lie."""
+        if is_on_device(tokens):
+            return tokens.device.token_rows(tokens, offsets, weights, bias)
+        chosen = np.flatnonzero(token_states(tokens) != NO_TOKEN)
+        return token_rows(tokens, offsets, chosen, weights, bias)
 
     def _blocks(self, rows: NDArray[np.generic]) -> Float:
         """`[tokens, blocks * kv_heads * head_dim]` to `[blocks, kv_heads, tokens, head_dim]`."""
@@ -247,19 +264,42 @@ class Connection:
 
     def _plain(self, sensors: Sequence[SensorRows], blocks: tuple[int, ...]) -> KvPrefix:
         depth = len(blocks)
+        some = [rows for rows in sensors if rows.tokens]
+        if some and all(is_on_device(rows.keys) for rows in some):
+            return self._packed_there(some, blocks)
+        sensors = [self._on_host(rows) for rows in sensors]
         total = sum(rows.tokens for rows in sensors)
         keys, values = self._buffer(depth, total), self._buffer(depth, total)
         first = 0
         for rows in sensors:
             if not rows.tokens:
                 continue
-            gates = np.repeat(self._gates[rows.modality][-depth:, None], rows.tokens, axis=1)
+            gates = self._gates_of(rows, depth)
             for source, target in ((rows.keys, keys), (rows.values, values)):
                 _, heads, tokens, head_dim = source.shape
                 given = np.broadcast_to(source[-depth:], (depth, heads, tokens, head_dim))
                 prefix_pack(given[:, :, None], gates, target, first, library=compiled_arrays()[0])
             first += rows.tokens
         return KvPrefix(blocks, keys, values)
+
+    def _packed_there(self, sensors: Sequence[SensorRows], blocks: tuple[int, ...]) -> KvPrefix:
+        """The prefix of rows that lie on a device, made there."""
+        sides: list[Float] = []
+        for side in ("keys", "values"):
+            parts = [(getattr(rows, side), self._gates_of(rows, len(blocks))) for rows in sensors]
+            device, config = parts[0][0].device, self._config
+            sides.append(device.pack(parts, config.num_kv_heads, config.head_dim, len(blocks)))
+        return KvPrefix(blocks, *sides)
+
+    def _gates_of(self, rows: SensorRows, depth: int) -> Float:
+        """`[depth, tokens]` of a sensor."""
+        return np.repeat(self._gates[rows.modality][-depth:, None], rows.tokens, axis=1)
+
+    def _on_host(self, rows: SensorRows) -> SensorRows:
+        if not is_on_device(rows.keys):
+            return rows
+        keys, values = (self._blocks(np.asarray(side)[0]) for side in (rows.keys, rows.values))
+        return SensorRows(rows.modality, keys, values)
 
     def _buffer(self, depth: int, rows: int) -> Float:
         config = self._config
@@ -276,32 +316,43 @@ class Connection:
                 remedy=f"encode it for depth {self.spec.tail_blocks}, with engines that have a "
                 "stage beginning there",
             )
-        rows = np.concatenate([sensor.keys for sensor in sensors])
+        there = [sensor.keys for sensor in sensors if is_on_device(sensor.keys)]
+        parts = [sensor.keys for sensor in sensors]
+        rows = there[0].device.joined(parts) if there else np.concatenate(parts)
+        count = rows.shape[0]
         states = [head.states[boundary][0][0] for head in heads]
         longest = max(len(state) for state in states)
         question = np.zeros((len(heads), longest, self._config.hidden_size), dtype=np.float32)
-        bias = np.zeros((len(heads), 1, 1, 1 + len(rows) + longest), dtype=np.float32)
+        bias = np.zeros((len(heads), 1, 1, 1 + count + longest), dtype=np.float32)
         for i, state in enumerate(states):
             question[i, : len(state)] = state
-            bias[i, ..., 1 + len(rows) + len(state) :] = MASKED
-        outputs = self._engine.run(
-            {"rows": rows, "states": question, "bias": bias, **self._transformer}
+            bias[i, ..., 1 + count + len(state) :] = MASKED
+        outputs = run_keeping(
+            self._engine,
+            {"rows": rows, "states": question, "bias": bias, **self._transformer},
+            ("key", "value"),
+            self._transformer,
         )
         depth = len(blocks)
         gates = np.concatenate(
             [
                 self._gates["summary"][-depth:, None],
-                *(np.repeat(self._gates[s.modality][-depth:, None], s.tokens, 1) for s in sensors),
+                *(self._gates_of(s, depth) for s in sensors),
             ],
             axis=1,
         )
         kept = gates.shape[1]
         packed: list[Float] = []
-        for side in ("key", "value"):
+        config = self._config
+        for side in (outputs["key"], outputs["value"]):
+            if is_on_device(side):
+                made = side.device.pack(
+                    [(side, gates)], config.num_kv_heads, config.head_dim, depth
+                )
+                packed.append(made)
+                continue
             target = self._buffer(depth, len(heads) * kept)
-            prefix_pack(
-                self._by_block(outputs[side])[-depth:], gates, target, library=compiled_arrays()[0]
-            )
+            prefix_pack(self._by_block(side)[-depth:], gates, target, library=compiled_arrays()[0])
             packed.append(target)
         starts = range(0, len(heads) * kept, kept)
         return [

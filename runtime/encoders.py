@@ -8,6 +8,7 @@ becomes of tokens is a connection's affair.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,7 @@ from .encoder_specs import (
 from .engine import Engine, TensorSpec
 from .errors import EngineError, SensorError
 from .frames import SensorFrame
+from .on_device import is_broken, is_on_device, run_keeping
 from .reloadable_engine import ReloadableEngine
 
 __all__ = [
@@ -148,7 +150,7 @@ class Encoder:
 
     def encode(
         self, prepared: Sequence[Prepared], sensors: Sequence[str] = ()
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[np.float32] | list[Any]:
         """Run prepared frames through the engine, as one batch where it takes one.
 
         Args:
@@ -156,7 +158,8 @@ class Encoder:
             sensors: the name of each frame's sensor, for messages.
 
         Returns:
-            float32 `[len(prepared), tokens, width]`, all finite.
+            float32 `[len(prepared), tokens, width]`, all finite; where the engine keeps results on
+            its device, a list of them, one per frame (`on_device.py`).
 
         Raises:
             SensorError: the tokens of a frame are not finite.
@@ -165,11 +168,23 @@ class Encoder:
         if not prepared:
             return np.empty((0, self._spec.tokens, self._spec.width), np.float32)
         step = len(prepared) if self._batch == -1 else 1
-        parts = [
+        parts: list[Any] = [
             self._tokens(prepared[start : start + step]) for start in range(0, len(prepared), step)
         ]
+        if all(is_on_device(part) for part in parts):
+            frames = [frame for part in parts for frame in part.device.split(part)]
+            self._refuse([n for n, one in enumerate(frames) if is_broken(one)], sensors, prepared)
+            return frames
         tokens = np.concatenate(parts).astype(np.float32, copy=False)
-        broken = np.unique(np.nonzero(~np.isfinite(tokens))[0])
+        self._refuse(np.unique(np.nonzero(~np.isfinite(tokens))[0]), sensors, prepared)
+        return tokens
+
+    def _refuse(
+        self,
+        broken: Sequence[int] | NDArray[np.int64],
+        sensors: Sequence[str],
+        prepared: Sequence[Prepared],
+    ) -> None:
         if len(broken):
             names = [*sensors, *(f"frame {i}" for i in range(len(sensors), len(prepared)))]
             bad = [names[index] for index in broken]
@@ -178,7 +193,6 @@ class Encoder:
                 field=", ".join(bad),
                 remedy="drop the frame; if it happens again, the encoder's weights are broken",
             )
-        return tokens
 
     def _tokens(self, prepared: Sequence[Prepared]) -> NDArray[np.generic]:
         rows = self._run(prepared)
@@ -201,7 +215,9 @@ class Encoder:
         inputs = {name: np.stack([one[name] for one in prepared]) for name in prepared[0]}
         if self._engine is None:
             return inputs[self._output]
-        return self._engine.run(inputs)[self._output]
+        # What is looked at here must come to the host.
+        kept = (self._output,) if self._spec.objects is None else ()
+        return run_keeping(self._engine, inputs, kept)[self._output]
 
     def run(self, frame: SensorFrame, previous: SensorFrame | None = None) -> NDArray[np.float32]:
         """Prepare and encode one frame.
@@ -213,7 +229,7 @@ class Encoder:
             SensorError: see `prepare` and `encode`.
             EngineError: see `encode`.
         """
-        return self.encode([self.prepare(frame, previous)], [frame.sensor])[0]
+        return np.asarray(self.encode([self.prepare(frame, previous)], [frame.sensor])[0])
 
     def rehearse(self, frames: int) -> None:
         """Run frames of zeros through the engine as one batch, to see what that costs.

@@ -1,7 +1,8 @@
 """Keys and values that sensors contribute to the tail blocks of a language model.
 
 A prefix is what connections make and the language model attends to. It carries no rotary position
-and is gated already; where no sensor is active there is simply no prefix.
+and is gated already; where no sensor is active there is simply no prefix. It may lie in a device's
+memory (`on_device.py`), where the tail's engines read it without a copy.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from .errors import ConfigError
 from .model_config import LanguageModelConfig
+from .on_device import consecutive
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,11 @@ def join_rows(prefixes: Sequence[KvPrefix]) -> KvPrefix:
             field="prefix.blocks",
             remedy="make all prefixes for the same tail",
         )
-    return KvPrefix(
-        prefixes[0].blocks,
-        np.concatenate([prefix.keys for prefix in prefixes], axis=2),
-        np.concatenate([prefix.values for prefix in prefixes], axis=2),
-    )
+    sides = [[prefix.keys for prefix in prefixes], [prefix.values for prefix in prefixes]]
+    return KvPrefix(prefixes[0].blocks, *(_joined(side) for side in sides))
+
+
+def _joined(parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    # On a device they lie side by side already, as the connection has packed them.
+    whole = consecutive(parts, axis=2)
+    return np.concatenate(parts, axis=2) if whole is None else whole

@@ -25,6 +25,7 @@ from .lora import CutNorms, Lora, lora_inputs
 from .model_config import LanguageModelConfig
 from .model_manifest import BlockGroup, read_manifest
 from .native_decode import NativeDecoder, open_decoder
+from .on_device import ReadWhenAsked, is_on_device, run_keeping
 from .packing import MASKED, PackedLayout, pack_lengths, packed_bias
 from .vocabulary import VocabularyTable
 
@@ -238,12 +239,15 @@ class LanguageModel:
             if group.start < boundary:
                 continue
             past, bias = self._prefix_inputs(group, joined, visible, hidden)
-            outputs = self.run_group(group, engine, residual, qkv, layout, past, bias, lora)
+            outputs = self.run_group(
+                group, engine, residual, qkv, layout, past, bias, lora, keep=True
+            )
             cache.update(group_caches(group, outputs))
             if group.stop < self.config.num_blocks:
                 residual, qkv = outputs["residual"], outputs["qkv"]
         final = outputs["final"][0]
-        return TailResult(final, tuple(heads), layout, joined, owner, boundary, cache, lora)
+        held = ReadWhenAsked(cache)
+        return TailResult(final, tuple(heads), layout, joined, owner, boundary, held, lora)
 
     def logits(self, final: Float) -> Float:
         """Float32 `[rows, vocab_size]` of final states `[rows, embedding_size]`."""
@@ -285,7 +289,8 @@ class LanguageModel:
         blocks = range(group.start, group.stop)
         if prefix is None:
             return dict.fromkeys(blocks, self._no_rows()), dict.fromkeys(blocks, visible)
-        unused = np.zeros_like(prefix.keys[:1])
+        shape, keys = (1, *prefix.keys.shape[1:]), prefix.keys
+        unused = keys.device.zeros(shape) if is_on_device(keys) else np.zeros(shape, np.float32)
         past: dict[int, KeyValue] = {}
         bias: dict[int, Float] = {}
         for block in blocks:
@@ -308,6 +313,8 @@ class LanguageModel:
         past: Mapping[int, KeyValue],
         bias: Mapping[int, Float],
         lora: Lora | None = None,
+        *,
+        keep: bool = False,
     ) -> dict[str, Float]:
         """Run one group of blocks over packed tokens.
 
@@ -320,6 +327,8 @@ class LanguageModel:
             past: by block, keys and values in front of the tokens' own.
             bias: by block, see `packing.attention_bias`.
             lora: for the projections that the group computes; those of its first block came in.
+            keep: whether what the group gives stays on its device, but for `final`; of engines that
+                have one (`on_device.py`).
 
         Returns:
             `residual` and `qkv`, or `final` from the last group; `key_<block>`, `value_<block>`.
@@ -338,11 +347,13 @@ class LanguageModel:
             inputs["position_ids"] = layout.position_ids
         if group.stop == self.config.num_blocks:
             inputs["last_index"] = layout.last_index
-        inputs |= lora_inputs(self.config, lora, self.projected_blocks(group))
+        factors = lora_inputs(self.config, lora, self.projected_blocks(group))
+        inputs |= factors
         for block in range(group.start, group.stop):
             inputs[f"past_key_{block}"], inputs[f"past_value_{block}"] = past[block]
             inputs[f"bias_{block}"] = bias[block]
-        return engine.run(inputs)
+        kept = [spec.name for spec in engine.output_specs if spec.name != "final"] if keep else ()
+        return run_keeping(engine, inputs, kept, factors if keep else ())
 
     def projected_blocks(self, group: BlockGroup) -> range:
         """Blocks whose projections a group computes: of the next group's first block too."""

@@ -115,7 +115,7 @@ def backend_findings(open_context: Callable[[], object] | None = None) -> list[F
     """Which back ends can run here, and why not the others.
 
     Args:
-        open_context: opens TensorRT and a device; None for `tensorrt_engine.open_context`.
+        open_context: opens TensorRT and a device; None for `tensorrt_context.open_context`.
     """
     version = onnxruntime.__version__
     providers = onnxruntime.get_available_providers()
@@ -131,7 +131,7 @@ def backend_findings(open_context: Callable[[], object] | None = None) -> list[F
         found.append(Finding(name, there, f"ONNX Runtime {version}" if there else why))
     try:
         if open_context is None:
-            from .backends.tensorrt_engine import open_context
+            from .backends.tensorrt_context import open_context
         context = open_context()
     except EngineError as error:
         found.append(Finding("tensorrt", False, f"{error.problem}; {error.remedy}"))

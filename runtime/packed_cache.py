@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .errors import ConfigError
 from .head_state import Float, KeyValue
 from .language_model import LanguageModel, TailResult, group_caches
+from .on_device import where_they_lie
 from .packing import PREFIX, PackedLayout, Rows, attention_bias
 
 
@@ -31,7 +32,7 @@ class PackedCache:
         prefix: Rows = (result.prefix_owner, np.full(len(result.prefix_owner), PREFIX))
         self._head_rows = text
         self._tail_rows = _joined(prefix, text)
-        self._blocks: dict[int, KeyValue] = dict(result.cache)
+        self._blocks: dict[int, KeyValue] = where_they_lie(result.cache)
         for block in range(result.boundary):
             pairs = [head.cache[block] for head in result.heads]
             self._blocks[block] = (
@@ -87,7 +88,9 @@ class PackedCache:
                 else hidden
                 for block in past
             }
-            outputs = model.run_group(group, engine, residual, qkv, layout, past, bias, self._lora)
+            outputs = model.run_group(
+                group, engine, residual, qkv, layout, past, bias, self._lora, keep=True
+            )
             self._blocks.update(group_caches(group, outputs))
             if group.stop < model.config.num_blocks:
                 residual, qkv = outputs["residual"], outputs["qkv"]

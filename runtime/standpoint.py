@@ -75,4 +75,5 @@ class Standpoint:
         """
         assert geometry.global_from_ego is not None
         motion = np.linalg.inv(self.global_from_ego) @ geometry.global_from_ego
-        return moved_tokens(tokens, (self.stamp_ns - stamp_ns) / 1e9, motion)
+        # Those that lie on a device are read: few are, and only of sensors that are reused.
+        return moved_tokens(np.asarray(tokens), (self.stamp_ns - stamp_ns) / 1e9, motion)

@@ -6,7 +6,9 @@ and order are tested with real numbers. What the real libraries do is not imitat
 
 from __future__ import annotations
 
+import ctypes
 import json
+import threading
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
@@ -22,7 +24,10 @@ class Memory:
     """An allocation: numpy bytes, at their own address, free when nobody holds it any more."""
 
     def __init__(self, driver: FakeDriver, size: int) -> None:
-        self.bytes = np.zeros(size, np.uint8)
+        # Aligned as CUDA does it, and of garbage, as nobody clears a device's memory.
+        room = np.full(size + 256, 0xAB, np.uint8)
+        first = -room.ctypes.data % 256
+        self.bytes = room[first : first + size]
         self.address = self.bytes.ctypes.data
         driver.memory[self.address] = self
 
@@ -40,20 +45,29 @@ class FakeDriver:
     def __init__(self, *, devices: int = 1, room: int = 1 << 40) -> None:
         self.devices, self.room = devices, room
         self.memory: WeakValueDictionary[int, Memory] = WeakValueDictionary()
-        self.copies: list[str] = []
+        #: Way, and shape, of every copy between host and device.
+        self.copies: list[tuple[str, tuple[int, ...]]] = []
+        self.launched: list[str] = []
         self.graphs_launched = 0
+        self.current = threading.local()
 
     def init(self) -> None:
         if not self.devices:
             raise self.Error("no CUDA-capable device is detected")
 
     def Device(self, _: int) -> FakeDevice:
-        return FakeDevice()
+        return FakeDevice(self)
+
+    def check_current(self) -> None:
+        """A context must be current in the thread that uses it."""
+        if not getattr(self.current, "depth", 0):
+            raise self.Error("invalid device context")
 
     def Stream(self) -> FakeStream:
         return FakeStream(self)
 
     def mem_alloc(self, size: int) -> Memory:
+        self.check_current()
         if self.used + size > self.room:
             raise self.MemoryError("cuMemAlloc failed: out of memory")
         return Memory(self, size)
@@ -71,19 +85,66 @@ class FakeDriver:
         raise AssertionError(f"nobody holds {size} bytes at {address}")
 
     def memcpy_htod_async(self, memory: Memory, array: np.ndarray, _: Any) -> None:
-        self.copies.append("in")
+        self.check_current()
+        assert array.flags.c_contiguous
+        self.copies.append(("in", array.shape))
         self.bytes_at(int(memory), array.nbytes)[:] = array.reshape(-1).view(np.uint8)
 
     def memcpy_dtoh_async(self, array: np.ndarray, memory: Memory, _: Any) -> None:
-        self.copies.append("out")
+        self.check_current()
+        self.copies.append(("out", array.shape))
         array.reshape(-1).view(np.uint8)[:] = self.bytes_at(int(memory), array.nbytes)
+
+    def memcpy_dtod_async(self, target: Any, source: Any, size: int, _: Any) -> None:
+        self.check_current()
+        self.bytes_at(int(target), size)[:] = self.bytes_at(int(source), size)
+
+    def memset_d8(self, target: Any, value: int, size: int) -> None:
+        self.check_current()
+        self.bytes_at(int(target), size)[:] = value
+
+    def module_from_file(self, path: str) -> FakeModule:
+        return FakeModule(self, Path(path).name)
+
+
+class FakeModule:
+    """A compiled kernel: the body of its threads, run in a loop by its twin in C."""
+
+    def __init__(self, driver: FakeDriver, name: str) -> None:
+        self._driver = driver
+
+    def get_function(self, name: str) -> Any:
+        from .kernels.twins import compiled
+
+        library = compiled("c")
+
+        def launch(parameters: np.void, *memory: Any, **_: Any) -> None:
+            self._driver.check_current()
+            self._driver.launched.append(name)
+            held = ctypes.create_string_buffer(parameters.tobytes())
+            addresses = [int(one) or None for one in memory]
+            for address in filter(None, addresses):
+                self._driver.bytes_at(address, 1)
+            by_body = (1,) if name == "prefix_pack" else ()
+            getattr(library, name)(ctypes.addressof(held), *addresses, *by_body)
+
+        return launch
 
 
 class FakeDevice:
+    def __init__(self, driver: FakeDriver) -> None:
+        self._driver = driver
+
     def retain_primary_context(self) -> FakeDevice:
         return self
 
-    def push(self) -> None: ...
+    def push(self) -> None:
+        current = self._driver.current
+        current.depth = getattr(current, "depth", 0) + 1
+
+    def pop(self) -> None:
+        self._driver.check_current()
+        self._driver.current.depth -= 1
 
     def compute_capability(self) -> tuple[int, int]:
         return 8, 7
@@ -334,6 +395,7 @@ class FakeExecution:
         return [sizes[dim.dim_param] if dim.dim_param else dim.dim_value for dim in dims]
 
     def set_tensor_address(self, name: str, address: int) -> None:
+        assert address % 256 == 0, name
         self.addresses[name] = address
 
     def update_device_memory_size_for_shapes(self) -> int:

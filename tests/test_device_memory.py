@@ -15,7 +15,7 @@ import pytest
 from tailwire import open_runtime
 from tailwire.exported_assembly import WithCpu
 from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
-from tailwire.runtime.backends.tensorrt_engine import TensorRtContext
+from tailwire.runtime.backends.tensorrt_context import TensorRtContext
 from tailwire.runtime.backends.with_spare import EngineWithSpare
 from tailwire.runtime.engine_store import EngineStore
 from tailwire.runtime.errors import DeviceMemoryError, EngineError

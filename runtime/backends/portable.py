@@ -7,13 +7,15 @@ puts them behind the same inputs, whatever engine runs them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..engine import Array, BoundRun, Engine
 from ..errors import EngineError
+from ..on_device import on_host, run_keeping
 from ..packing import MASKED
 from .onnxruntime_cpu import OnnxRuntimeEngine
 from .with_spare import Lean
@@ -56,6 +58,17 @@ class PortableEngine:
         for name in [name for name in outputs if name.startswith(("key_", "value_"))]:
             outputs[name] = np.ascontiguousarray(outputs[name][:, :, 1:])
         return outputs
+
+    def run_keeping(
+        self, inputs: Mapping[str, Any], keep: Collection[str], constant: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """See `on_device.run_keeping`; of engines that keep nothing, as `run`."""
+        given = self._taken(inputs)
+        past = [name for name in given if name.startswith(("past_key_", "past_value_"))]
+        keeps = hasattr(self._engine, "run_keeping")
+        if keeps and (self._empty_rows or not past or given[past[0]].shape[2]):
+            return run_keeping(self._engine, given, keep, [n for n in constant if n in given])
+        return dict(self.run(on_host(inputs)))
 
     def _taken(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         given: dict[str, Array] = {}

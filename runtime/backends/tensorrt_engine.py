@@ -1,15 +1,16 @@
 """Runs built TensorRT engines natively: PyCUDA buffers and streams, CUDA graphs, one workspace.
 
 Several engines of one robot share a context of CUDA, a stream, and one workspace that is as large
-as the largest of them needs: they run one after the other. Results may stay on the device: what
-`run_on_device` returns goes into the next engine without a copy to the host.
+as the largest of them needs: they run one after the other. Results may stay on the device
+(`device_arrays.py`): what `run_keeping` keeps goes into the next engine without a copy to the host.
 
 This file has not run on a GPU yet; tests go through it with stand-ins for TensorRT and PyCUDA.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,9 @@ from typing import Any
 import numpy as np
 
 from ..engine import Array, BoundRun, TensorSpec
-from ..errors import DeviceMemoryError, EngineError
-
-_INSTALL = (
-    "on a Jetson install JetPack's TensorRT for the system's Python (apt install "
-    "python3-libnvinfer) and PyCUDA (pip install pycuda), in an environment made with "
-    "--system-site-packages"
-)
+from ..errors import EngineError
+from .device_arrays import ALIGNMENT, DeviceTensor
+from .tensorrt_context import TensorRtContext, out_of_memory
 
 #: Shapes whose runs are kept as CUDA graphs, by engine.
 _KEPT_GRAPHS = 8
@@ -46,112 +43,6 @@ class DeviceArray:
     @property
     def nbytes(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
-
-
-class TensorRtContext:
-    """What the engines of one process share: device, stream, runtime, workspace."""
-
-    def __init__(self, trt: Any, driver: Any) -> None:
-        """Take the first device.
-
-        Args:
-            trt: the module `tensorrt`.
-            driver: the module `pycuda.driver`.
-
-        Raises:
-            EngineError: there is no device.
-        """
-        self.trt, self.driver = trt, driver
-        try:
-            driver.init()
-            self.device = driver.Device(0)
-            self.context = self.device.retain_primary_context()
-            self.context.push()
-        except driver.Error as error:
-            raise EngineError(
-                f"CUDA finds no device that can be used: {error}",
-                field="tensorrt",
-                remedy="run on a Jetson, or with --runtime nvidia in a container; "
-                "`tailwire doctor` says what this machine can run",
-            ) from error
-        self.stream = driver.Stream()
-        self.logger = trt.Logger(trt.Logger.WARNING)
-        self.runtime = trt.Runtime(self.logger)
-        self._workspace: Any = None
-        self._workspace_bytes = 0
-        #: Workspaces so far: what was captured with one is not replayed with another.
-        self.workspace_number = 0
-        self.allocations = 0
-
-    @property
-    def architecture(self) -> str:
-        """E.g. `sm_87`."""
-        major, minor = self.device.compute_capability()
-        return f"sm_{major}{minor}"
-
-    @property
-    def name(self) -> str:
-        """Of the device."""
-        return str(self.device.name())
-
-    def room(self, size: int) -> Any:
-        """Memory on the device.
-
-        Raises:
-            EngineError: there is none left.
-        """
-        try:
-            self.allocations += 1
-            return self.driver.mem_alloc(max(size, 1))
-        except self.driver.MemoryError as error:
-            raise out_of_memory(size, error) from error
-
-    def workspace(self, size: int) -> Any:
-        """The one workspace, grown if need be; engines run one after the other."""
-        if size > self._workspace_bytes:
-            self._workspace = None
-            self._workspace_bytes = 0
-            self._workspace = self.room(size)
-            self._workspace_bytes = size
-            self.workspace_number += 1
-        return self._workspace
-
-    def free_workspace(self) -> None:
-        """Give the workspace back; the next run makes one as large as it needs."""
-        self.stream.synchronize()
-        self._workspace, self._workspace_bytes = None, 0
-
-    @property
-    def workspace_bytes(self) -> int:
-        return self._workspace_bytes
-
-
-def out_of_memory(size: int, error: BaseException) -> DeviceMemoryError:
-    """The error of a device whose memory is used up."""
-    return DeviceMemoryError(
-        f"the device has no room for {size} bytes more: {error}",
-        field="tensorrt",
-        remedy="export smaller sizes (--questions, --question-tokens) or precisions, free memory, "
-        "or use the back end onnxruntime-cpu",
-    )
-
-
-def open_context() -> TensorRtContext:
-    """The context of this process.
-
-    Raises:
-        EngineError: TensorRT, PyCUDA or a device is missing.
-    """
-    try:
-        import pycuda.driver as driver  # pyright: ignore[reportMissingImports]
-        import tensorrt as trt  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise EngineError(
-            f"the back end tensorrt needs the module {error.name}",
-            field="backend",
-            remedy=_INSTALL,
-        ) from error
-    return TensorRtContext(trt, driver)
 
 
 class TensorRtEngine:
@@ -192,7 +83,7 @@ class TensorRtEngine:
         )
         self.device = "cuda:0"
         self._buffers: dict[str, DeviceArray] = {}
-        self._captured: dict[tuple[Any, ...], Any] = {}
+        self._captured: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._closed = False
 
     def _names(self) -> list[str]:
@@ -207,25 +98,49 @@ class TensorRtEngine:
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run from and to the host; see `Engine.run`."""
-        given = {name: self._sent(name, array) for name, array in inputs.items()}
-        outputs = self.run_on_device(given)
-        driver, stream = self._shared.driver, self._shared.stream
-        results: dict[str, Array] = {}
-        for name, array in outputs.items():
-            results[name] = np.empty(array.shape, array.dtype)
-            if results[name].size:
-                driver.memcpy_dtoh_async(results[name], array.memory, stream)
-        stream.synchronize()
+        return self.run_keeping(inputs, ())
+
+    def run_keeping(
+        self,
+        inputs: Mapping[str, Any],
+        keep: Collection[str],
+        constant: Collection[str] = (),
+    ) -> dict[str, Any]:
+        """Run with inputs of the host or of the device; see `on_device.run_keeping`.
+
+        Raises:
+            EngineError: see `run_on_device`.
+        """
+        shared, arrays = self._shared, self._shared.arrays
+        results: dict[str, Any] = {}
+        with shared.active():
+            given = {
+                name: self._given(name, array, name in constant) for name, array in inputs.items()
+            }
+            outputs = self.run_on_device(given, () if arrays is None else keep)
+            for name, array in outputs.items():
+                if isinstance(array, DeviceTensor):
+                    results[name] = array
+                    continue
+                results[name] = np.empty(array.shape, array.dtype)
+                if results[name].size:
+                    shared.fetch(results[name], array.memory)
+            if len(results) > sum(isinstance(one, DeviceTensor) for one in results.values()):
+                shared.stream.synchronize()
         return results
 
-    def run_on_device(self, inputs: Mapping[str, DeviceArray]) -> dict[str, DeviceArray]:
+    def run_on_device(
+        self, inputs: Mapping[str, DeviceArray | DeviceTensor], keep: Collection[str] = ()
+    ) -> dict[str, DeviceArray | DeviceTensor]:
         """Run from and to memory on the device; queued on the stream, nothing waits.
 
         Args:
             inputs: one per input spec; may be outputs of another engine.
+            keep: outputs that get memory of their own.
 
         Returns:
-            One per output spec, in buffers of this engine: they hold until its next run.
+            One per output spec. Those that are not kept lie in buffers of this engine: they hold
+            until its next run.
 
         Raises:
             EngineError: an input is missing, unknown, of another dtype or outside of the profile,
@@ -240,12 +155,15 @@ class TensorRtEngine:
                     field=self._name,
                     remedy="export with larger --questions or --question-tokens",
                 )
-        outputs = {
-            spec.name: self._buffer(
-                spec.name, tuple(self._run.get_tensor_shape(spec.name)), spec.dtype
+        outputs: dict[str, DeviceArray | DeviceTensor] = {}
+        for spec in self.output_specs:
+            shape = tuple(self._run.get_tensor_shape(spec.name))
+            arrays = self._shared.arrays if spec.name in keep else None
+            outputs[spec.name] = (
+                self._buffer(spec.name, shape, spec.dtype)
+                if arrays is None
+                else arrays.empty(shape, spec.dtype)
             )
-            for spec in self.output_specs
-        }
         for name, array in {**inputs, **outputs}.items():
             self._run.set_tensor_address(name, int(array.memory))
         needed = int(self._run.update_device_memory_size_for_shapes())
@@ -254,7 +172,21 @@ class TensorRtEngine:
         self._launch({**inputs, **outputs}, int(workspace))
         return outputs
 
-    def _launch(self, arrays: Mapping[str, DeviceArray], workspace: int) -> None:
+    def _given(self, name: str, array: Any, constant: bool) -> DeviceArray | DeviceTensor:
+        """An input on the device: where it lies already, or a copy."""
+        arrays = self._shared.arrays
+        if isinstance(array, DeviceTensor) and array.device is arrays:
+            if array.address % ALIGNMENT == 0:
+                return array
+            held = self._buffer(name, array.shape, array.dtype.name)
+            self._shared.copy(held.memory, array.memory, array.nbytes)
+            return held
+        array = np.asarray(array)
+        if constant and arrays is not None:
+            return arrays.kept(array)
+        return self._sent(name, array)
+
+    def _launch(self, arrays: Mapping[str, DeviceArray | DeviceTensor], workspace: int) -> None:
         stream = self._shared.stream
         # A graph replays addresses, so what it was captured with is its key.
         key = (
@@ -264,12 +196,21 @@ class TensorRtEngine:
         )
         graph = self._captured.get(key)
         if graph is not None:
+            self._captured.move_to_end(key)
             graph.launch(stream)
             return
         if not self._run.execute_async_v3(stream.handle):
             raise EngineError("the engine failed", field=self._name)
-        if self._graphs and len(self._captured) < _KEPT_GRAPHS:
+        if not self._graphs:
+            return
+        # What comes once may never come again; capturing it would cost more than it saves.
+        if key not in self._captured:
+            self._captured[key] = None
+        else:
             self._captured[key] = self._capture()
+            self._captured.move_to_end(key)
+        if len(self._captured) > _KEPT_GRAPHS:
+            self._captured.popitem(last=False)
 
     def _capture(self) -> Any:
         """The run just made as a CUDA graph, None where this PyCUDA has none."""
@@ -282,7 +223,7 @@ class TensorRtEngine:
         self._run.execute_async_v3(stream.handle)
         return stream.end_capture().instantiate()
 
-    def _check(self, inputs: Mapping[str, DeviceArray]) -> None:
+    def _check(self, inputs: Mapping[str, DeviceArray | DeviceTensor]) -> None:
         if self._closed:
             raise EngineError("the engine is closed", field=self._name, remedy="load it again")
         wanted = {spec.name: spec for spec in self.input_specs}
@@ -302,7 +243,7 @@ class TensorRtEngine:
         array = np.ascontiguousarray(array)
         held = self._buffer(name, array.shape, array.dtype.name)
         if array.nbytes:
-            self._shared.driver.memcpy_htod_async(held.memory, array, self._shared.stream)
+            self._shared.send(held.memory, array)
         return held
 
     def _buffer(self, name: str, shape: tuple[int, ...], dtype: str) -> DeviceArray:
@@ -320,17 +261,19 @@ class TensorRtEngine:
         raise EngineError("engines of TensorRT are bound by PortableEngine", field=self._name)
 
     def give_back(self) -> None:
-        """Free buffers, captured graphs and the shared workspace; see `with_spare.Lean`."""
-        self._captured.clear()
-        self._buffers.clear()
-        self._shared.free_workspace()
+        """Free buffers, captured graphs and what is shared; see `with_spare.Lean`."""
+        with self._shared.active():
+            self._captured.clear()
+            self._buffers.clear()
+            self._shared.give_back()
 
     def close(self) -> None:
         """Free engine and buffers; the workspace stays for the others."""
-        self._closed = True
-        self._captured.clear()
-        self._buffers.clear()
-        self._run = self._engine = None
+        with self._shared.active():
+            self._closed = True
+            self._captured.clear()
+            self._buffers.clear()
+            self._run = self._engine = None
 
 
 def _unusable(path: Path, problem: str) -> EngineError:

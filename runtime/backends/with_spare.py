@@ -7,11 +7,12 @@ engine would hide it. What went on elsewhere is kept for whoever reports (`Spare
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 from ..engine import Array, BoundRun, Engine
 from ..errors import DeviceMemoryError, EngineError, without_remedy
+from ..on_device import run_keeping
 
 Progress = Callable[[str], None]
 
@@ -84,17 +85,23 @@ class EngineWithSpare:
         Raises:
             EngineError: the engine failed for another reason than memory, or the spare one did.
         """
+        return self.run_keeping(inputs, ())
+
+    def run_keeping(
+        self, inputs: Mapping[str, Any], keep: Collection[str], constant: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """See `on_device.run_keeping`; on the spare engine, as `run`."""
         try:
-            return self._engine.run(inputs)
+            return run_keeping(self._engine, inputs, keep, constant)
         except DeviceMemoryError as error:
             first = error
         if not self._on_spare and isinstance(self._engine, Lean):
             try:
                 self._engine.give_back()
-                return self._engine.run(inputs)
+                return run_keeping(self._engine, inputs, keep, constant)
             except DeviceMemoryError as error:
                 first = error
-        return self.replace(first).run(inputs)
+        return run_keeping(self.replace(first), inputs, keep, constant)
 
     def replace(self, error: DeviceMemoryError) -> Engine:
         """The engine that goes on, opened now.
