@@ -2,8 +2,9 @@
 
 Drive and node are processes of their own, as on a robot; this one listens, asks and cancels. The
 node itself measures its overhead: from the middleware having a message to its answers being
-published, without the core's step and without waiting for the step before. First tokens are heard
-on the far side of DDS, and held against those of the core alone.
+published, without the core's step and without waiting for the step before. On a machine that does
+other work, rounds in which no thread of the node waited for a core are told apart. First tokens are
+heard on the far side of DDS, and held against those of the core alone.
 """
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
@@ -131,7 +132,12 @@ def _played(
 ) -> Iterator[tuple[Listener, subprocess.Popen[bytes], subprocess.Popen[bytes]]]:
     """A listener, the active node, and the drive that plays."""
     listener = Listener(context)
-    node = {"use_sim_time": "true", "diagnostics_period_s": "0.5", **parameters}
+    node = {
+        "use_sim_time": "true",
+        "diagnostics_period_s": "0.5",
+        "core_waits": "true",
+        **parameters,
+    }
     played = {
         "path": str(play.drive),
         "scene": play.scene or "''",
@@ -255,6 +261,10 @@ def _summary(listener: Listener) -> dict[str, Any]:
         for name in ("overhead", "step")
         for part in ("p50", "p99")
     }
+    free = "overhead on free cores"
+    for part in ("p50", "p99"):
+        found[f"overhead_free_{part}_ms"] = number(answers.get(f"{free} {part} [ms]"))
+    found["overhead_free_rounds"] = int(answers.get(f"{free}, of rounds", 0))
     # The first part still fills buffers.
     parts = [float(np.median(part)) for part in np.array_split(memory, 10)] if memory[20:] else []
     return {

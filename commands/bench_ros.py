@@ -115,6 +115,10 @@ def print_ros(result: dict[str, Any]) -> None:
     print(f"{result['rounds']} rounds, {result['rounds_failed']} failed")
     for name, what in (("step", "core's step"), ("overhead", "node beside it")):
         print(f"{what}: p50 {result[f'{name}_p50_ms']} ms, p99 {result[f'{name}_p99_ms']} ms")
+    print(
+        f"of {result['overhead_free_rounds']} rounds in which it never waited for a core: "
+        f"p50 {result['overhead_free_p50_ms']} ms, p99 {result['overhead_free_p99_ms']} ms"
+    )
     print(f"cancel seen within {result['cancel_max_ms']} ms ({result['cancels']} cancels)")
     if result.get("first_token_ratio") is not None:
         print(

@@ -17,10 +17,14 @@ from dataclasses import dataclass
 from tailwire.runtime.errors import BudgetError, EngineError, TailwireError
 
 from .core import Core, StandingAnswer
+from .core_waits import CoreWaits
 
 #: Frames in a row that fail for the same kind of reason before the engines count as broken.
 MOST_FAILURES = 3
 _REMEMBERED = 500
+#: Where all threads of the process together waited for a core for less than this, a round had the
+#: machine as it wanted it.
+_FREE_NS = 300_000
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Round:
         answers: one per question.
         arrived_s: `time.monotonic()` when the message came that started it.
         begun_s: when the runtime was asked.
+        waited_ns: for a core, all threads together, since the round before; 0 where not measured.
         ended_s: when it had answered.
     """
 
@@ -38,6 +43,7 @@ class Round:
     arrived_s: float
     begun_s: float
     ended_s: float
+    waited_ns: int = 0
 
 
 class AnsweringLoop:
@@ -50,6 +56,7 @@ class AnsweringLoop:
         *,
         on_problem: Callable[[str], None],
         on_broken: Callable[[str], None],
+        waits: CoreWaits | None = None,
     ) -> None:
         """Start.
 
@@ -58,6 +65,8 @@ class AnsweringLoop:
             publish: gets each round in which there were questions.
             on_problem: told why a round was not answered, once per reason.
             on_broken: told why the engines do not answer any more; the loop has ended then.
+            waits: tells rounds apart in which no thread waited for a core; reading it counts as no
+                overhead.
         """
         self._core, self._publish = core, publish
         self._on_problem, self._on_broken = on_problem, on_broken
@@ -70,6 +79,10 @@ class AnsweringLoop:
         #: Milliseconds that the runtime took, and that the node took beside it, of late rounds.
         self.step_ms: deque[float] = deque(maxlen=_REMEMBERED)
         self.overhead_ms: deque[float] = deque(maxlen=_REMEMBERED)
+        #: The same of rounds in which no thread of the process waited for a core.
+        self.free_overhead_ms: deque[float] = deque(maxlen=_REMEMBERED)
+        self._waits = waits
+        self._waited_ns = 0 if waits is None else waits()
         #: Rounds that a sensor was missing from though it was wanted, and why it last was.
         self.missed: Counter[str] = Counter()
         self.why_missed: dict[str, str] = {}
@@ -105,6 +118,7 @@ class AnsweringLoop:
             if not self._core.num_standing:
                 continue
             begun_s = time.monotonic()
+            waited_ns = 0 if self._waits is None else self._waits() - self._waited_ns
             if self.max_rate_hz > 0:
                 next_s = begun_s + 1 / self.max_rate_hz
             try:
@@ -121,7 +135,7 @@ class AnsweringLoop:
             else:
                 failed, self.problem = 0, ""
                 ended_s = time.monotonic()
-                self._answered(Round(answers, arrived_s, begun_s, ended_s))
+                self._answered(Round(answers, arrived_s, begun_s, ended_s, waited_ns))
                 continue
             if failed >= MOST_FAILURES:
                 self._on_broken(self.problem)
@@ -142,10 +156,16 @@ class AnsweringLoop:
         return max(first_s, next_s, self.answered_s)
 
     def _answered(self, done: Round) -> None:
+        before_ns = 0 if self._waits is None else self._waits()
+        resumed_s = done.ended_s if self._waits is None else time.monotonic()
         self._publish(done)
         published_s = time.monotonic()
         self.rounds += 1
-        self.answered_s = published_s
+        overhead_ms = 1e3 * (published_s - resumed_s + done.begun_s - done.arrived_s)
+        if self._waits is not None:
+            self._waited_ns = self._waits()
+            if done.waited_ns + self._waited_ns - before_ns < _FREE_NS:
+                self.free_overhead_ms.append(overhead_ms)
         self.late += sum(
             one.answer.late_ms is not None or one.answer.cut is not None for one in done.answers
         )
@@ -153,9 +173,9 @@ class AnsweringLoop:
         for sensor, reason in done.answers[0].answer.dropped.items() if done.answers else ():
             self.missed[sensor] += 1
             self.why_missed[sensor] = reason
-        step_s = done.ended_s - done.begun_s
-        self.step_ms.append(1e3 * step_s)
-        self.overhead_ms.append(1e3 * (published_s - done.arrived_s - step_s))
+        self.step_ms.append(1e3 * (done.ended_s - done.begun_s))
+        self.overhead_ms.append(overhead_ms)
+        self.answered_s = published_s if self._waits is None else time.monotonic()
 
     def _failed(self, reason: str) -> None:
         self.failures += 1

@@ -151,6 +151,7 @@ def answers_status(loop: AnsweringLoop, core: Core, silence_s: float) -> Status:
         "policy": core.runtime.policy,
         **_percentiles("step", loop.step_ms),
         **_percentiles("overhead", loop.overhead_ms),
+        **_percentiles("overhead on free cores", loop.free_overhead_ms),
     }
     if loop.problem:
         values["problem"] = loop.problem
@@ -232,4 +233,8 @@ def _percentiles(name: str, values_ms: Sequence[float] | Iterable[float]) -> Map
     if not len(found):
         return {}
     middle, high = np.percentile(found, [50, 99])
-    return {f"{name} p50 [ms]": f"{middle:.2f}", f"{name} p99 [ms]": f"{high:.2f}"}
+    return {
+        f"{name} p50 [ms]": f"{middle:.2f}",
+        f"{name} p99 [ms]": f"{high:.2f}",
+        f"{name}, of rounds": str(len(found)),
+    }

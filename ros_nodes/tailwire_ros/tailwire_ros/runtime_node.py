@@ -32,6 +32,7 @@ from .adapting import AdaptServer
 from .answering import AnsweringLoop, Round
 from .asking import AskServer
 from .core import Core, self_test
+from .core_waits import open_core_waits
 from .outputs import Outputs
 from .parameters import Parameters
 from .sensor_topics import SensorTopics
@@ -199,7 +200,11 @@ class RuntimeNode(LifecycleNode):
         core = self._required()
         core.forget_frames()
         loop = self._loop = AnsweringLoop(
-            core, self._publish, on_problem=self._problem, on_broken=self._engines_broke
+            core,
+            self._publish,
+            on_problem=self._problem,
+            on_broken=self._engines_broke,
+            waits=open_core_waits() if self.parameters["core_waits"] else None,
         )
         loop.trigger, loop.max_rate_hz = self.parameters["trigger"], self.parameters["max_rate_hz"]
         self._ask.open()

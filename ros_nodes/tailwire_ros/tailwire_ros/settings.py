@@ -80,6 +80,9 @@ SETTINGS: Mapping[str, Setting] = {
     "silence_s": Setting(
         5.0, "no answer for longer is an error in the diagnostics, s", 0.1, 3600, live=True
     ),
+    "core_waits": Setting(
+        False, "diagnostics of rounds in which no thread waited for a core; costs about 1 ms each"
+    ),
     "autostart": Setting(True, "configure and activate at the start"),
 }
 
