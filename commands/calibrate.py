@@ -23,7 +23,8 @@ from .progress import ProgressLine
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
-    from ..benchmarks.calibration import CalibrationParts, CalibrationProgress
+    from ..benchmarks.calibration import CalibrationProgress
+    from ..benchmarks.calibration_parts import CalibrationParts
     from ..benchmarks.exam import Exam
     from ..runtime.calibration_table import MeasuredPlan
     from ..runtime.config import RuntimeConfig
@@ -215,7 +216,7 @@ def _parts(
     from contextlib import closing
 
     from ..assembly import load_language_model
-    from ..benchmarks.calibration import CalibrationParts
+    from ..benchmarks.calibration_parts import CalibrationParts
     from ..runtime.config import pack_folder
 
     pack = runtime.pack
