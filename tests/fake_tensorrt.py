@@ -58,6 +58,10 @@ class FakeDriver:
     def Device(self, _: int) -> FakeDevice:
         return FakeDevice(self)
 
+    def check_address(self, *addresses: Any) -> None:
+        """PyCUDA's copies take allocations and Python's integers, not numpy's."""
+        assert all(type(one) in (int, Memory) for one in addresses), addresses
+
     def check_current(self) -> None:
         """A context must be current in the thread that uses it."""
         if not getattr(self.current, "depth", 0):
@@ -86,21 +90,25 @@ class FakeDriver:
 
     def memcpy_htod_async(self, memory: Memory, array: np.ndarray, _: Any) -> None:
         self.check_current()
+        self.check_address(memory)
         assert array.flags.c_contiguous
         self.copies.append(("in", array.shape))
         self.bytes_at(int(memory), array.nbytes)[:] = array.reshape(-1).view(np.uint8)
 
     def memcpy_dtoh_async(self, array: np.ndarray, memory: Memory, _: Any) -> None:
         self.check_current()
+        self.check_address(memory)
         self.copies.append(("out", array.shape))
         array.reshape(-1).view(np.uint8)[:] = self.bytes_at(int(memory), array.nbytes)
 
     def memcpy_dtod_async(self, target: Any, source: Any, size: int, _: Any) -> None:
         self.check_current()
+        self.check_address(target, source)
         self.bytes_at(int(target), size)[:] = self.bytes_at(int(source), size)
 
     def memset_d8(self, target: Any, value: int, size: int) -> None:
         self.check_current()
+        self.check_address(target)
         self.bytes_at(int(target), size)[:] = value
 
     def module_from_file(self, path: str) -> FakeModule:

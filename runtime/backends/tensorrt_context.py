@@ -98,20 +98,21 @@ class TensorRtContext:
 
     def send(self, memory: Any, array: Array) -> None:
         """Copy a contiguous array to the device."""
-        self.driver.memcpy_htod_async(memory, array, self.stream)
+        # PyCUDA takes allocations and Python's integers for addresses here, numpy's in launches.
+        self.driver.memcpy_htod_async(int(memory), array, self.stream)
 
     def fetch(self, array: Array, memory: Any) -> None:
         """Copy to an array of the host; it is there when the stream has come so far."""
-        self.driver.memcpy_dtoh_async(array, memory, self.stream)
+        self.driver.memcpy_dtoh_async(array, int(memory), self.stream)
 
     def copy(self, target: Any, source: Any, size: int) -> None:
         """Copy on the device."""
-        self.driver.memcpy_dtod_async(target, source, size, self.stream)
+        self.driver.memcpy_dtod_async(int(target), int(source), size, self.stream)
 
     def clear(self, memory: Any, size: int) -> None:
         """Set bytes to zero, behind what was queued before."""
         self.stream.synchronize()
-        self.driver.memset_d8(memory, 0, size)
+        self.driver.memset_d8(int(memory), 0, size)
 
     def room(self, size: int) -> Any:
         """Memory on the device.
