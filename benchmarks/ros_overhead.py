@@ -138,13 +138,7 @@ def _played(
         "core_waits": "true",
         **parameters,
     }
-    played = {
-        "path": str(play.drive),
-        "scene": play.scene or "''",
-        "rate": str(play.rate),
-        "loop": "true" if loop or play.loop_s else "false",
-        "wait_s": str(PATIENCE_S),
-    }
+    played = _drive(play, loop=loop or play.loop_s > 0)
     with listener.spun(), _process("runtime_node", node) as runtime:
         progress("the node loads its engines")
         wait(listener.is_active, runtime, "the node did not become active")
@@ -153,16 +147,28 @@ def _played(
             yield listener, runtime, replay
 
 
+def _drive(play: Play, *, loop: bool, wait_s: float = PATIENCE_S) -> dict[str, str]:
+    """Parameters of the replay."""
+    return {
+        "path": str(play.drive),
+        "scene": play.scene or "''",
+        "rate": str(play.rate),
+        "loop": "true" if loop else "false",
+        "wait_s": str(wait_s),
+    }
+
+
 def _first_tokens(
     context: Any, play: Play, parameters: Mapping[str, str], progress: Callable[[str], None]
 ) -> dict[str, Any]:
     """The first piece of text over DDS against that of the core alone; milliseconds.
 
-    The node has no standing question meanwhile, for waiting for another answer is no overhead; the
-    drive plays at its full rate.
+    The node has no standing question meanwhile, for waiting for another answer is no overhead. The
+    drive plays at its full rate for both, to nobody where the core is alone.
     """
     progress("the core alone: first tokens")
-    own = core_first_tokens(play.drive, play.scene, parameters, QUESTION, play.first_tokens)
+    with _process("replay_node", _drive(play, loop=True, wait_s=0.0), _STEP_BACK):
+        own = core_first_tokens(play.drive, play.scene, parameters, QUESTION, play.first_tokens)
     none = {
         name: value for name, value in parameters.items() if name.partition(".")[0] != "question"
     }
