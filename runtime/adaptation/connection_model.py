@@ -59,6 +59,11 @@ class ConnectionModel(nn.Module):
                 array = array.mean(0, keepdim=True)
             self.p[_key(name)] = nn.Parameter(array)
 
+    @property
+    def sensors(self) -> Mapping[str, str]:
+        """Modality name by sensor."""
+        return self._sensors
+
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The weights as a pack holds them."""
         return {
