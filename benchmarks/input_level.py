@@ -8,7 +8,7 @@ questions). Same engines, weights and precision as Tailwire's tail; used as the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ def input_level_flops(
         lengths: tokens of each question.
         sensor_tokens: of all sensors together.
     """
+    cost = replace(cost, apart=False)
     count, tokens = len(lengths), sum(lengths)
     both = count * (sensor_tokens + 1)
     first, *rest = lengths

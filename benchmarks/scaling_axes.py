@@ -126,8 +126,9 @@ def tail_run(
     heads = [model.encode(text, [depth]) for text in texts]
     lengths = [tokens] * questions
     # In as many passes as the runtime would take.
-    passes = question_passes(lengths, own_rows=False)
-    cost, boundary = LanguageModelCost(config, model.manifest.precision), model.boundary(depth)
+    passes = question_passes(lengths)
+    cost = LanguageModelCost(config, model.manifest.precision, model.attends_apart)
+    boundary = model.boundary(depth)
     flops = sum(cost.tail(lengths[part], boundary, rows) for part in passes)
 
     def run() -> int:

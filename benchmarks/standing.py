@@ -105,7 +105,7 @@ def bench_standing(
 def _flops(
     model: LanguageModel, questions: int, tail_blocks: int, text_tokens: int, sensor_tokens: int
 ) -> dict[str, int]:
-    cost = LanguageModelCost(model.config, model.manifest.precision)
+    cost = LanguageModelCost(model.config, model.manifest.precision, model.attends_apart)
     lengths = [text_tokens] * questions
     return {
         "cached_head": cost.tail(lengths, model.boundary(tail_blocks), sensor_tokens),

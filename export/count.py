@@ -7,7 +7,7 @@ norms, activations and sums are not. One multiply-add is two FLOPs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,21 +30,24 @@ _SAME_SHAPE = {
 
 #: Standard nodes with products (or bodies) that have no rule here: better none than a wrong count.
 _NO_RULE = {
-    *("Attention", "ConvInteger", "ConvTranspose", "DeformConv", "Einsum", "GRU", "If", "LSTM"),
+    *("ConvInteger", "ConvTranspose", "DeformConv", "Einsum", "GRU", "LSTM"),
     *("Loop", "MatMulInteger", "QLinearConv", "QLinearMatMul", "RNN", "Scan"),
 }
 
 
-def count_macs(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> int:
+def count_macs(
+    model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], *, then: bool = False
+) -> int:
     """Count the multiply-adds of one run.
 
-    Counted are `Conv`, `Gemm`, `MatMul`, and of ONNX Runtime's own nodes `MatMulNBits` and
-    `GroupQueryAttention`. Attention counts both products over all `past + new` keys, also those
-    that a mask or a bias hides, as they are computed.
+    Counted are `Conv`, `Gemm`, `MatMul` and `Attention`, and of ONNX Runtime's own nodes
+    `MatMulNBits` and `GroupQueryAttention`. Attention counts both products over all `past + new`
+    keys, also those that a mask or a bias hides, as they are computed.
 
     Args:
         model: the graph; constants may lie outside, their values are not needed.
         shapes: a concrete shape for every input of the graph.
+        then: which branch every `If` takes.
 
     Returns:
         Multiply-adds; FLOPs are twice as many.
@@ -53,7 +56,7 @@ def count_macs(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> i
         ConfigError: an input has no shape, or one that the graph does not take.
         ModelError: the graph has a node without a rule, or a shape that depends on values.
     """
-    skeleton = _skeleton(model, shapes)
+    skeleton = _skeleton(model, shapes, then)
     try:
         inferred = onnx.shape_inference.infer_shapes(skeleton, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
@@ -65,7 +68,9 @@ def count_macs(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> i
     return sum(_node_macs(node, known) for node in inferred.graph.node)
 
 
-def _skeleton(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
+def _skeleton(
+    model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], then: bool
+) -> onnx.ModelProto:
     """The same graph with concrete inputs, without large constants, of standard nodes only."""
     graph = model.graph
     constants = {tensor.name for tensor in graph.initializer}
@@ -77,13 +82,25 @@ def _skeleton(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> on
     ]
     initializers = [_dimensions_only(tensor) for tensor in graph.initializer]
     nodes: list[onnx.NodeProto] = []
-    for node in graph.node:
+    for node in _taken(graph.node, "then_branch" if then else "else_branch"):
         replaced, tensors = _standard(node)
         nodes += replaced
         initializers += tensors
     skeleton = helper.make_graph(nodes, graph.name, inputs, outputs, initializer=initializers)
     opsets = [opset for opset in model.opset_import if opset.domain in ("", "ai.onnx")]
     return helper.make_model(skeleton, opset_imports=opsets, ir_version=model.ir_version)
+
+
+def _taken(nodes: Iterable[onnx.NodeProto], branch: str) -> Iterator[onnx.NodeProto]:
+    """The nodes of a run that takes this branch of every `If`."""
+    for node in nodes:
+        if node.op_type != "If":
+            yield node
+            continue
+        body = next(one.g for one in node.attribute if one.name == branch)
+        yield from _taken(body.node, branch)
+        for made, name in zip(body.output, node.output, strict=True):
+            yield helper.make_node("Identity", [made.name], [name])
 
 
 def _concrete(
@@ -127,7 +144,13 @@ def _standard(node: onnx.NodeProto) -> tuple[list[onnx.NodeProto], list[onnx.Ten
         )
         return [helper.make_node("MatMul", [node.input[0], weight.name], node.output)], [weight]
     if node.domain == CONTRIB and node.op_type == "GroupQueryAttention":
-        return _attention(node)
+        sizes = _attributes(node)
+        past = [*node.input, "", ""][3:5]
+        return _attention(node, sizes["num_heads"], sizes["kv_num_heads"], past)
+    if _in_standard(node) and node.op_type == "Attention":
+        sizes = _attributes(node)
+        past = [*node.input, "", "", ""][4:6]
+        return _attention(node, sizes["q_num_heads"], sizes["kv_num_heads"], past)
     if not _in_standard(node) or node.op_type in _NO_RULE:
         raise ModelError(
             f"no rule counts the products of {node.domain}:{node.op_type}",
@@ -146,10 +169,18 @@ def _attributes(node: onnx.NodeProto) -> dict[str, int]:
     return {attribute.name: attribute.i for attribute in integers}
 
 
-def _attention(node: onnx.NodeProto) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """Grouped-query attention written out: every key head serves `group` query heads at once."""
-    heads, kv_heads = (_attributes(node)[name] for name in ("num_heads", "kv_num_heads"))
-    query, key, value, *past = [*node.input, "", ""][:5]
+def _attention(
+    node: onnx.NodeProto, heads: int, kv_heads: int, past: Sequence[str]
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Grouped-query attention written out: every key head serves `group` query heads at once.
+
+    Args:
+        node: its first inputs are queries, keys and values, or all packed.
+        heads: of queries.
+        kv_heads: of keys and values.
+        past: names of what comes in front of the new keys and values, empty for nothing.
+    """
+    query, key, value = node.input[:3]
     out = node.output[0]
     builder = _Nodes(out)
     if not key:

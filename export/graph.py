@@ -6,7 +6,7 @@ It knows no architectures. `export/llm_graphs.py` and the encoder builders descr
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +23,8 @@ Dim = int | str
 OPSET = 20
 #: The first one with 4-bit numbers and with scales per block; TensorRT 10's parser takes both.
 INT4_OPSET = 21
+#: The first one with `Attention`, and its version of the format; ONNX Runtime 1.23 runs it.
+ATTENTION_OPSET, _ATTENTION_IR = 23, 11
 CONTRIB = "com.microsoft"
 
 _DTYPES: Mapping[str, int] = {
@@ -55,6 +57,7 @@ class GraphBuilder:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._count = 0
+        self._kinds: set[tuple[str, str]] = set()
 
     @property
     def name(self) -> str:
@@ -126,6 +129,7 @@ class GraphBuilder:
     ) -> str:
         """Add a node with one output and return the output's name."""
         name = output or self.fresh(op_type.lower())
+        self._kinds.add((domain, op_type))
         self._nodes.append(
             helper.make_node(op_type, list(inputs), [name], domain=domain, **attributes)
         )
@@ -145,17 +149,49 @@ class GraphBuilder:
             if isinstance(outputs, int)
             else list(outputs)
         )
+        self._kinds.add((domain, op_type))
         self._nodes.append(
             helper.make_node(op_type, list(inputs), names, domain=domain, **attributes)
         )
         return names
 
+    def choose(
+        self,
+        condition: str,
+        then: Callable[[], Sequence[str]],
+        otherwise: Callable[[], Sequence[str]],
+        outputs: Sequence[str],
+    ) -> None:
+        """Add two ways to compute float32 values, of which each run takes one.
+
+        Args:
+            condition: name of a bool scalar.
+            then: adds the nodes of one way and returns its values, which must be fresh ones.
+            otherwise: the same for the other way.
+            outputs: names of the values.
+        """
+        around, branches = self._nodes, {}
+        for key, make in (("then_branch", then), ("else_branch", otherwise)):
+            self._nodes = []
+            made = [
+                helper.make_tensor_value_info(value, TensorProto.FLOAT, None) for value in make()
+            ]
+            branches[key] = helper.make_graph(self._nodes, self.fresh(key), [], made)
+        self._nodes = around
+        self._nodes.append(helper.make_node("If", [condition], list(outputs), **branches))
+
     def _opsets(self) -> list[onnx.OperatorSetIdProto]:
-        domains = {node.domain for node in self._nodes}
-        opsets = [helper.make_opsetid("", INT4_OPSET if self._packed else OPSET)]
+        domains = {domain for domain, _ in self._kinds}
+        opset = ATTENTION_OPSET if self._attends else INT4_OPSET if self._packed else OPSET
+        opsets = [helper.make_opsetid("", opset)]
         if CONTRIB in domains:
             opsets.append(helper.make_opsetid(CONTRIB, 1))
         return opsets
+
+    @property
+    def _attends(self) -> bool:
+        """Whether there is an `Attention` of the standard."""
+        return ("", "Attention") in self._kinds
 
     def build(self) -> onnx.ModelProto:
         """Return the model with all constants inside; for small graphs and tests."""
@@ -198,7 +234,7 @@ class GraphBuilder:
             self._nodes, self._name, self._inputs, self._outputs, initializer=list(constants)
         )
         model = helper.make_model(graph, opset_imports=self._opsets(), producer_name="tailwire")
-        model.ir_version = 10 if self._packed else 9
+        model.ir_version = _ATTENTION_IR if self._attends else 10 if self._packed else 9
         return model
 
 

@@ -18,8 +18,8 @@ from ..runtime.vocabulary import write_table
 from .calibrate import CalibratedCheckpoint
 from .checkpoint import Checkpoint
 from .decode_weights import write_decode_weights
-from .graph import GraphBuilder
-from .llm_layers import Layers, rotary_tables
+from .graph import Dim, GraphBuilder
+from .llm_layers import Layers, Lengths, rotary_tables
 from .quantize import can_quantize, to_int8
 from .recipes import DEFAULT_DEPTHS, LANGUAGE_MODEL
 from .weights import Block, Linear, Matrix, Norm
@@ -202,7 +202,7 @@ def _build_group(
         rotary = (
             graph.constant(cos, "cos"),
             graph.constant(sin, "sin"),
-            graph.input("position_ids", "int64", [1, "tokens"]),
+            graph.input("position_ids", "int64", _rows(lengths)),
         )
     is_last = group.stop == config.num_blocks
     last_index = graph.input("last_index", "int64", ["questions"]) if is_last else ""
@@ -232,22 +232,28 @@ def _attend(
     config: LanguageModelConfig,
     index: int,
     qkv: str,
-    lengths: tuple[str, str],
+    lengths: Lengths | None,
     rotary: tuple[str, str, str] | None,
 ) -> str:
-    cache = [1, config.num_kv_heads, "past", config.head_dim]
-    grown = [1, config.num_kv_heads, "past_and_new", config.head_dim]
+    texts, queries = _rows(lengths)
+    cache = [texts, config.num_kv_heads, "past", config.head_dim]
+    grown = [texts, config.num_kv_heads, "past_and_new", config.head_dim]
     heads = config.num_heads if config.position == "alibi" else 1
     past = (
         graph.input(f"past_key_{index}", "float32", cache),
         graph.input(f"past_value_{index}", "float32", cache),
     )
-    bias = graph.input(f"bias_{index}", "float32", [1, heads, "tokens", "past_and_new"])
+    bias = graph.input(f"bias_{index}", "float32", [1, heads, queries, "past_and_new"])
     present = (
         graph.declare_output(f"key_{index}", "float32", grown),
         graph.declare_output(f"value_{index}", "float32", grown),
     )
     return layers.attention(qkv, past, present, lengths, rotary, bias)
+
+
+def _rows(lengths: Lengths | None) -> tuple[Dim, Dim]:
+    """How many texts attention takes at once, and tokens of each."""
+    return (1, "tokens") if lengths is None else ("texts", "queries")
 
 
 def _feed_forward(graph: GraphBuilder, layers: Layers, block: Block, x: str) -> str:

@@ -6,6 +6,8 @@ these graphs are tuned for the CPU. They know one block at a time, not the model
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,6 +52,24 @@ def outlier_channels(weight: Matrix, peaks: NDArray[np.float32]) -> NDArray[np.i
     return outliers if before > _WORTHWHILE * after else None
 
 
+class Lengths(NamedTuple):
+    """Inputs of a group that say how its rows lie.
+
+    Attributes:
+        past_and_new_minus_1: int32 `[1]`.
+        past_and_new: int32 scalar.
+        apart: bool scalar; False: packed texts attend to all rows by their bias.
+        unpack: int64 `[texts, queries]`, where apart: the packed token of each place.
+        pack: int64 `[tokens]`, where apart: the place of each packed token.
+    """
+
+    past_and_new_minus_1: str
+    past_and_new: str
+    apart: str
+    unpack: str
+    pack: str
+
+
 class Layers:
     """Adds layers of one model to one graph."""
 
@@ -60,12 +80,15 @@ class Layers:
         self._config = config
         self._precision = precision
 
-    def lengths(self) -> tuple[str, str]:
-        """Inputs that say how many rows there are, where `attention` asks for them."""
+    def lengths(self) -> Lengths | None:
+        """Inputs that say how rows lie, where `attention` asks for them."""
         graph = self._graph
-        return (
+        return Lengths(
             graph.input("past_and_new_minus_1", "int32", [1]),
             graph.input("past_and_new", "int32", []),
+            graph.input("apart", "bool", []),
+            graph.input("unpack", "int64", ["texts", "queries"]),
+            graph.input("pack", "int64", ["tokens"]),
         )
 
     def linear(self, x: str, layer: Linear) -> str:
@@ -220,7 +243,7 @@ class Layers:
         qkv: str,
         past: tuple[str, str],
         present: tuple[str, str],
-        lengths: tuple[str, str],
+        lengths: Lengths | None,
         rotary: tuple[str, str, str] | None,
         bias: str,
     ) -> str:
@@ -228,19 +251,80 @@ class Layers:
 
         Keys of the prefix are stored without rotary position, keys of text with theirs, so the
         operator only rotates what is new, by `position_ids`.
+
+        Where texts are `apart`, each attends to itself alone, as a row of a padded batch, instead
+        of to all packed ones with most of them masked.
         """
+        if lengths is None:
+            raise ValueError("this attention needs lengths")
+        out = self._graph.fresh("attention")
+        self._graph.choose(
+            lengths.apart,
+            lambda: self._apart(qkv, past, lengths, rotary, bias),
+            lambda: self._together(qkv, past, lengths, rotary, bias),
+            [out, *present],
+        )
+        return out
+
+    def _together(
+        self,
+        qkv: str,
+        past: tuple[str, str],
+        lengths: Lengths,
+        rotary: tuple[str, str, str] | None,
+        bias: str,
+    ) -> list[str]:
         config = self._config
         cos, sin, positions = rotary or ("", "", "")
-        outputs = self._graph.multi(
+        counts = (lengths.past_and_new_minus_1, lengths.past_and_new)
+        return self._graph.multi(
             "GroupQueryAttention",
-            [qkv, "", "", *past, *lengths, cos, sin, positions, bias],
-            [self._graph.fresh("attention"), *present],
+            [qkv, "", "", *past, *counts, cos, sin, positions, bias],
+            [self._graph.fresh(name) for name in ("attended", "keys", "values")],
             domain=CONTRIB,
             num_heads=config.num_heads,
             kv_num_heads=config.num_kv_heads,
             do_rotary=int(rotary is not None),
         )
-        return outputs[0]
+
+    def _apart(
+        self,
+        qkv: str,
+        past: tuple[str, str],
+        lengths: Lengths,
+        rotary: tuple[str, str, str] | None,
+        bias: str,
+    ) -> list[str]:
+        graph, config = self._graph, self._config
+        size = config.head_dim
+        rows = graph.op("Squeeze", graph.op("Gather", qkv, lengths.unpack, axis=1), graph.ints(0))
+        heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
+        widths = graph.ints(*(count * size for count in heads))
+        query, key, value = graph.multi("Split", [rows, widths], 3, axis=-1)
+        if rotary is not None:
+            cos, sin, positions = rotary
+            query, key = (
+                graph.op(
+                    "RotaryEmbedding",
+                    part,
+                    positions,
+                    cos,
+                    sin,
+                    domain=CONTRIB,
+                    num_heads=count,
+                )
+                for part, count in ((query, heads[0]), (key, heads[1]))
+            )
+        mixed, keys, values = graph.multi(
+            "Attention",
+            [query, key, value, bias, *past],
+            [graph.fresh(name) for name in ("mixed", "keys", "values")],
+            q_num_heads=config.num_heads,
+            kv_num_heads=config.num_kv_heads,
+            is_causal=1,
+        )
+        flat = graph.op("Reshape", mixed, graph.ints(1, -1, config.num_heads * size))
+        return [graph.op("Gather", flat, lengths.pack, axis=1), keys, values]
 
 
 def rotary_tables(

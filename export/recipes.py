@@ -7,7 +7,7 @@ A builder that is changed so that its output differs gets a new version here.
 from __future__ import annotations
 
 #: Of `llm_graphs.build_language_model`.
-LANGUAGE_MODEL = "llm-cpu-4"
+LANGUAGE_MODEL = "llm-cpu-5"
 
 #: Tail depths whose first block starts a group. Other depths work too; they compute from the
 #: next deeper boundary.

@@ -86,11 +86,6 @@ class ConnectionSpec(BaseModel):
         )
 
     @property
-    def own_rows(self) -> bool:
-        """Whether each question has prefix rows of its own, not the same as all others."""
-        return self.kind == "conditioned"
-
-    @property
     def blocks_out(self) -> int:
         """How many sets of keys and values the weights make."""
         return self.tail_blocks if self.per_block or self.kind == "conditioned" else 1

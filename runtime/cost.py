@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .apart import attend_apart
 from .connections import ConnectionSpec, ModelSizes
 from .model_config import LanguageModelConfig, Precision
 
@@ -38,10 +39,12 @@ class LanguageModelCost:
         precision: of its block matrices. int4 has a small product for the offsets of its blocks.
             The few channels that some int8 matrices multiply twice are left out: which ones do is
             known to the engines only, and they are below two percent of a model.
+        apart: whether engines let packed texts attend each to itself alone (`runtime/apart.py`).
     """
 
     config: LanguageModelConfig
     precision: Precision = "fp32"
+    apart: bool = True
 
     @property
     def _ffn_inputs(self) -> int:
@@ -107,21 +110,34 @@ class LanguageModelCost:
         """Embed stage and blocks below `boundary`, with the projections of the block behind."""
         return self.embed(tokens) + boundary * self.block(tokens, tokens)
 
-    def tail(self, lengths: Sequence[int], boundary: int, prefix_rows: int) -> int:
+    def tail(self, lengths: Sequence[int], boundary: int, prefix_rows: int, copies: int = 1) -> int:
         """All questions through blocks from `boundary` on, as one packed batch.
 
         The first block's projections are cached, the last block's output is for last tokens only.
-        `prefix_rows` counts the rows of all questions together.
+
+        Args:
+            lengths: tokens of each question.
+            boundary: first block.
+            prefix_rows: that each question attends to.
+            copies: how often these rows are there where questions attend packed: once, or once
+                per question.
         """
         tokens, questions = sum(lengths), len(lengths)
-        keys = prefix_rows + tokens
         blocks = self.config.num_blocks - boundary
         return (
             (blocks - 1) * (self.qkv(tokens) + self.after_attention(tokens))
-            + blocks * self.attention(tokens, keys)
+            + blocks * self._text_attention(lengths, prefix_rows, copies)
             + self.after_attention(questions)
             + self._project_out(questions)
         )
+
+    def _text_attention(self, lengths: Sequence[int], prefix_rows: int, copies: int) -> int:
+        """Of one block, with padding or with what is masked."""
+        if self.apart and attend_apart(lengths):
+            longest = max(lengths)
+            return len(lengths) * self.attention(longest, prefix_rows + longest)
+        tokens = sum(lengths)
+        return self.attention(tokens, copies * prefix_rows + tokens)
 
     def decode_step(self, tokens: int, text_keys: int, boundary: int, prefix_rows: int) -> int:
         """One more token of `tokens` questions through all blocks, without the logits.
@@ -203,4 +219,4 @@ class ConnectionCost:
 
     def copies(self, questions: int) -> int:
         """How often each row is there in a packed batch."""
-        return questions if self.spec.own_rows else 1
+        return questions if self.spec.kind == "conditioned" else 1

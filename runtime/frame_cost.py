@@ -132,7 +132,7 @@ class FrameCost:
 
     def connect(self, tokens: int, lengths: Sequence[int]) -> int:
         """What the connection does for the questions, with so many tokens of sensors."""
-        passes = self._passes(lengths)
+        passes = question_passes(lengths)
         return sum(self.connection.connect(tokens, lengths[part]) for part in passes)
 
     def tail_line(self, boundary: int, lengths: Sequence[int], tail_blocks: int) -> TailLine:
@@ -141,20 +141,18 @@ class FrameCost:
         Arguments as those of `answering`.
         """
         fixed = per_row = 0
-        for part in self._passes(lengths):
+        for part in question_passes(lengths):
             batch = lengths[part]
-            none, one = self.model.tail(batch, boundary, 0), self.model.tail(batch, boundary, 1)
+            copies = self.connection.copies(len(batch))
+            none, one = (self.model.tail(batch, boundary, rows, copies) for rows in (0, 1))
             fixed += none + self._lora(sum(batch), tail_blocks - self._kept(boundary, tail_blocks))
-            per_row += (one - none) * self.connection.copies(len(batch))
+            per_row += one - none
         return TailLine(fixed, per_row)
 
     def head(self, tokens: int, boundary: int, tail_blocks: int) -> int:
         """What a question needs once: the head, and the LoRA where the tail begins."""
         head = self.model.head(tokens, boundary)
         return head + self._lora(tokens, self._kept(boundary, tail_blocks))
-
-    def _passes(self, lengths: Sequence[int]) -> list[slice]:
-        return question_passes(lengths, own_rows=self.connection.spec.own_rows)
 
     def _lora(self, tokens: int, blocks: int) -> int:
         return self.model.lora(tokens, self.connection.spec.lora_rank, blocks)
@@ -182,7 +180,7 @@ class FrameCost:
         """
         tokens = self._tokens(sensors)
         total = 0
-        for part in self._passes(lengths):
+        for part in question_passes(lengths):
             batch = lengths[part]
             rows = self.connection.packed_rows(tokens, len(batch))
             total += self._in_step(batch, boundary, rows, replies[part], tail_blocks)

@@ -140,8 +140,7 @@ class FrameLoop:
             order.sort(key=lambda i: -asked[i].question.priority)
         replies: dict[int, Reply] = {}
         passes: list[list[int]] = []
-        own_rows = self._parts.connection.spec.own_rows
-        for cut in question_passes(lengths([asked[i] for i in order]), own_rows=own_rows):
+        for cut in question_passes(lengths([asked[i] for i in order])):
             part = self._in_time(order[cut], asked, decided, orders, clock)
             if not part:
                 continue

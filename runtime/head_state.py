@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .apart import ApartLayout
 from .lora import CutNorms, Lora
 from .model_config import LanguageModelConfig
 from .packing import PackedLayout, pack_lengths, packed_bias
@@ -65,6 +67,7 @@ class PackedHeads:
     residual: Float
     qkv: Float
     _biases: dict[bytes, tuple[Float, Float]] = field(default_factory=dict)
+    _apart_biases: dict[int, tuple[Float, Float]] = field(default_factory=dict)
     _adapted: tuple[Lora, Float] | None = None
 
     def biases(
@@ -80,6 +83,22 @@ class PackedHeads:
                 packed_bias(config, self.layout, prefix_owner, prefix_visible=False),
             )
         return self._biases[key]
+
+    @cached_property
+    def apart(self) -> ApartLayout:
+        """Places of the questions where each attends to itself alone."""
+        return ApartLayout(self.layout)
+
+    def apart_biases(self, config: LanguageModelConfig, rows: int) -> tuple[Float, Float]:
+        """As `biases`, where each question attends to itself alone, behind `rows` of a prefix."""
+        if rows not in self._apart_biases:
+            if len(self._apart_biases) >= _KEPT:
+                self._apart_biases.clear()
+            self._apart_biases[rows] = (
+                self.apart.bias(config, rows),
+                self.apart.bias(config, rows, prefix_visible=False),
+            )
+        return self._apart_biases[rows]
 
     def projections(self, lora: Lora | None, norms: CutNorms) -> Float:
         """`qkv` with what a LoRA adds to it; computed once as long as the LoRA is the same."""

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from .apart import ApartCaches, ApartLayout, TailRows, attend_apart
 from .engine import Array, Engine, EngineLoader
 from .errors import ConfigError, EngineError
 from .files import sha256_of
-from .head_state import Float, HeadState, KeyValue, PackedHeadsCache
+from .head_state import Float, HeadState, KeyValue, PackedHeads, PackedHeadsCache
 from .kv_prefix import KvPrefix, join_rows
 from .lora import CutNorms, Lora, lora_inputs
 from .model_config import LanguageModelConfig
@@ -93,6 +94,10 @@ class LanguageModel:
             self.config,
             folder / self.manifest.group_norms_file,
             (group.start for group in self.manifest.groups),
+        )
+        #: Whether the engines can let packed texts attend each to itself alone.
+        self.attends_apart = all(
+            any(spec.name == "apart" for spec in engine.input_specs) for _, engine in self.groups
         )
         self._logits: Engine | None = None
         self._packed = PackedHeadsCache()
@@ -228,8 +233,8 @@ class LanguageModel:
         if lora is not None:
             lora.check_fits(self.config, boundary)
         packed = self._packed.get(heads, boundary)
-        visible, hidden = packed.biases(self.config, owner)
         layout, residual = packed.layout, packed.residual
+        side = self._side_by_side(packed, prefix, joined)
         qkv = packed.projections(lora, self._cut_norms)
         if every_token:
             layout = replace(layout, last_index=np.arange(layout.tokens, dtype=np.int64))
@@ -238,15 +243,21 @@ class LanguageModel:
         for group, engine in self.groups:
             if group.start < boundary:
                 continue
-            past, bias = self._prefix_inputs(group, joined, visible, hidden)
+            if side is None:
+                past, bias = self._prefix_inputs(group, joined, *packed.biases(self.config, owner))
+            else:
+                past, bias = side.inputs(range(group.start, group.stop))
+            apart = None if side is None else side.layout
             outputs = self.run_group(
-                group, engine, residual, qkv, layout, past, bias, lora, keep=True
+                group, engine, residual, qkv, layout, past, bias, lora, apart, keep=True
             )
             cache.update(group_caches(group, outputs))
             if group.stop < self.config.num_blocks:
                 residual, qkv = outputs["residual"], outputs["qkv"]
         final = outputs["final"][0]
-        held = ReadWhenAsked(cache)
+        held: Mapping[int, KeyValue] = ReadWhenAsked(cache)
+        if side is not None:
+            held = ApartCaches(cache, side, shared=isinstance(prefix, KvPrefix))
         return TailResult(final, tuple(heads), layout, joined, owner, boundary, held, lora)
 
     def logits(self, final: Float) -> Float:
@@ -303,6 +314,32 @@ class LanguageModel:
                 bias[block] = hidden
         return past, bias
 
+    def _side_by_side(
+        self,
+        packed: PackedHeads,
+        prefix: KvPrefix | Sequence[KvPrefix] | None,
+        joined: KvPrefix | None,
+    ) -> TailRows | None:
+        """What the tail attends to, each question for itself; None where it attends packed.
+
+        Args:
+            packed: the questions.
+            prefix: one, or one per question.
+            joined: its rows one after the other.
+        """
+        config, layout = self.config, packed.apart
+        if not (self.attends_apart and attend_apart(packed.layout.lengths)):
+            return None
+        if joined is None:
+            shape = (0, layout.texts, config.num_kv_heads, 0, config.head_dim)
+            keys = values = np.zeros(shape, np.float32)
+            return TailRows(layout, (), keys, values, *packed.apart_biases(config, 0))
+        stacked = layout.prefix(prefix)
+        if stacked is None:
+            return None
+        biases = packed.apart_biases(config, stacked[0].shape[3])
+        return TailRows(layout, joined.blocks, *stacked, *biases)
+
     def run_group(
         self,
         group: BlockGroup,
@@ -313,6 +350,7 @@ class LanguageModel:
         past: Mapping[int, KeyValue],
         bias: Mapping[int, Float],
         lora: Lora | None = None,
+        apart: ApartLayout | None = None,
         *,
         keep: bool = False,
     ) -> dict[str, Float]:
@@ -327,6 +365,7 @@ class LanguageModel:
             past: by block, keys and values in front of the tokens' own.
             bias: by block, see `packing.attention_bias`.
             lora: for the projections that the group computes; those of its first block came in.
+            apart: where each text attends to itself alone; `past` and `bias` are then of each.
             keep: whether what the group gives stays on its device, but for `final`; of engines that
                 have one (`on_device.py`).
 
@@ -334,7 +373,12 @@ class LanguageModel:
             `residual` and `qkv`, or `final` from the last group; `key_<block>`, `value_<block>`.
         """
         rows = past[group.start][0].shape[2]
-        if rows == 0 and self.config.position == "rope" and not _is_run(layout.position_ids[0]):
+        if (
+            apart is None
+            and rows == 0
+            and self.config.position == "rope"
+            and not _is_run(layout.position_ids[0])
+        ):
             return self._run_behind_masked_row(group, engine, residual, qkv, layout, bias, lora)
         total = rows + layout.tokens
         inputs: dict[str, Array] = {
@@ -344,7 +388,8 @@ class LanguageModel:
             "past_and_new": np.asarray(total, dtype=np.int32),
         }
         if self.config.position == "rope":
-            inputs["position_ids"] = layout.position_ids
+            inputs["position_ids"] = layout.position_ids if apart is None else apart.position_ids
+        inputs |= self.places(apart)
         if group.stop == self.config.num_blocks:
             inputs["last_index"] = layout.last_index
         factors = lora_inputs(self.config, lora, self.projected_blocks(group))
@@ -354,6 +399,15 @@ class LanguageModel:
             inputs[f"bias_{block}"] = bias[block]
         kept = [spec.name for spec in engine.output_specs if spec.name != "final"] if keep else ()
         return run_keeping(engine, inputs, kept, factors if keep else ())
+
+    def places(self, apart: ApartLayout | None) -> dict[str, Array]:
+        """Inputs that say where texts lie apart, if these engines have such; None: together."""
+        if not self.attends_apart:
+            return {}
+        if apart is not None:
+            return {"apart": np.asarray(True), "unpack": apart.unpack, "pack": apart.pack}
+        unused = np.zeros((1, 1), np.int64)
+        return {"apart": np.asarray(False), "unpack": unused, "pack": unused[0]}
 
     def projected_blocks(self, group: BlockGroup) -> range:
         """Blocks whose projections a group computes: of the next group's first block too."""

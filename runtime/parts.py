@@ -75,9 +75,10 @@ class RuntimeParts:
             name, encoder = self.perception.encoder_of(sensor)
             spec = encoder.spec
             encoders[sensor] = EncoderCost(self.encoder_flops[name], spec.tokens, spec.width)
-        config = self.model.config
+        model = self.model
+        config, given = model.config, precision or model.manifest.precision
         return FrameCost(
-            LanguageModelCost(config, precision or self.model.manifest.precision),
+            LanguageModelCost(config, given, model.attends_apart),
             ConnectionCost(self.connection.spec, config),
             encoders,
         )

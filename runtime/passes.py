@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-#: Tokens of all questions of one tail pass. Attention between questions is computed and masked;
-#: with passes of this size it stays below a tenth of the linear layers.
+#: Tokens of all questions of one tail pass: enough for the linear layers to be at their fastest.
+#: Where questions do not attend apart (`apart.py`), attention between them is computed and masked.
 MAX_PACKED_TOKENS = 192
 
-#: Likewise, where each question brings prefix rows of its own, which the others attend to in vain:
-#: from seven questions on two smaller passes take no longer than one, and half of that attention.
-MAX_TOKENS_WITH_OWN_ROWS = 128
 
-
-def question_passes(lengths: Sequence[int], *, own_rows: bool) -> list[slice]:
+def question_passes(lengths: Sequence[int]) -> list[slice]:
     """Cut standing questions into as few passes as may be, all about as long, in their order.
 
     Args:
         lengths: tokens of each question.
-        own_rows: whether each question has prefix rows of its own (conditioned connections).
     """
-    limit = MAX_TOKENS_WITH_OWN_ROWS if own_rows else MAX_PACKED_TOKENS
-    passes = split_passes(lengths, limit)
-    low, high = 1, limit
+    passes = split_passes(lengths)
+    low, high = 1, MAX_PACKED_TOKENS
     while low < high:
         middle = (low + high) // 2
         if len(split_passes(lengths, middle)) > len(passes):

@@ -107,6 +107,7 @@ class TextCache:
                 "past_and_new_minus_1": last,
                 "past_and_new": total,
                 **lora_inputs(config, self._lora, self._model.projected_blocks(group)),
+                **self._model.places(None),
             }
             if config.position == "rope":
                 buffers["position_ids"] = self._position

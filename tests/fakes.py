@@ -200,15 +200,23 @@ class Counter:
 
     def flops(self) -> int:
         """Operations since `start`."""
-        return sum(2 * graph_macs(path, shapes) for path, shapes in self._runs)
+        return sum(
+            # Texts that attend apart are at least two.
+            2 * graph_macs(path, shapes, then=shapes.get("unpack", (1, 1))[0] > 1)
+            for path, shapes in self._runs
+        )
 
 
-def graph_macs(path: Path, shapes: Mapping[str, Any]) -> int:
-    """Multiply-adds of the graph in a file, for the shapes of those inputs that it has."""
+def graph_macs(path: Path, shapes: Mapping[str, Any], *, then: bool = False) -> int:
+    """Multiply-adds of the graph in a file, for the shapes of those inputs that it has.
+
+    `then` is the branch of every `If`.
+    """
     model = onnx.load(str(path), load_external_data=False)
     return count_macs(
         _with_known_sizes(model, shapes),
         {value.name: shapes[value.name] for value in model.graph.input},
+        then=then,
     )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ...runtime.model_config import LanguageModelConfig
 from ...runtime.packing import MASKED
 from ..graph import GraphBuilder
-from ..llm_layers import Layers
+from ..llm_layers import Layers, Lengths
 from ..quantize import to_int4
 from ..weights import BLOCK, AffineBlocks, Linear, Matrix, Norm
 
@@ -58,9 +58,9 @@ class PortableLayers(Layers):
         self._types = types
         self._causal = ""
 
-    def lengths(self) -> tuple[str, str]:
+    def lengths(self) -> None:
         """None: shapes say how many rows there are."""
-        return "", ""
+        return None
 
     def linear(self, x: str, layer: Linear) -> str:
         """`y = x @ weight.T + bias`, float32 on both sides."""
@@ -161,7 +161,7 @@ class PortableLayers(Layers):
         qkv: str,
         past: tuple[str, str],
         present: tuple[str, str],
-        lengths: tuple[str, str],
+        lengths: Lengths | None,
         rotary: tuple[str, str, str] | None,
         bias: str,
     ) -> str:

@@ -6,6 +6,7 @@ The one exception is measured below: outlier channels of int8.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import onnx
 import pytest
 
 from tailwire.export.connection_graphs import build_connection
+from tailwire.runtime.apart import attend_apart
 from tailwire.runtime.cost import ConnectionCost, LanguageModelCost, attention_flops, linear_flops
 from tailwire.runtime.language_model import LanguageModel
 from tailwire.runtime.model_config import LanguageModelConfig, Precision
@@ -58,7 +60,6 @@ def shapes(
     lora: tuple[int, int] = (0, 0),
 ) -> dict[str, Any]:
     """Shapes of all inputs that any stage may have; `lora`: its rank, in how many last blocks."""
-    heads = config.num_heads if config.position == "alibi" else 1
     found: dict[str, Any] = {
         "embedding": (1, tokens, config.embedding_size),
         "position_ids": (1, tokens),
@@ -66,10 +67,33 @@ def shapes(
         "qkv_in": (1, tokens, config.qkv_size),
         "past_and_new_minus_1": (1,),
         "past_and_new": (),
+        "apart": (),
+        "unpack": (1, 1),
+        "pack": (1,),
         "last_index": (questions,),
         "final": (1, questions, config.embedding_size),
     }
-    cache = (1, config.num_kv_heads, past, config.head_dim)
+    return _with_rows(found, config, (1, tokens, past), lora)
+
+
+def apart_shapes(config: LanguageModelConfig, lengths: Sequence[int], past: int) -> dict[str, Any]:
+    """The same where each text attends to itself alone."""
+    tokens, texts, longest = sum(lengths), len(lengths), max(lengths)
+    found = shapes(config, tokens, texts, past)
+    found |= {"unpack": (texts, longest), "pack": (tokens,), "position_ids": (texts, longest)}
+    return _with_rows(found, config, (texts, longest, past))
+
+
+def _with_rows(
+    found: dict[str, Any],
+    config: LanguageModelConfig,
+    rows: tuple[int, int, int],
+    lora: tuple[int, int] = (0, 0),
+) -> dict[str, Any]:
+    """With what each block attends to; `rows`: texts, tokens of each, and rows in front."""
+    texts, tokens, past = rows
+    heads = config.num_heads if config.position == "alibi" else 1
+    cache = (texts, config.num_kv_heads, past, config.head_dim)
     for block in range(config.num_blocks):
         found |= {f"past_key_{block}": cache, f"past_value_{block}": cache}
         found[f"bias_{block}"] = (1, heads, tokens, past + tokens)
@@ -85,6 +109,7 @@ def shapes(
 def test_head_and_tail(tiny: TinyModels, family: str, precision: Precision) -> None:
     model, folder = tiny.model(family, precision), tiny.engines(family, precision)
     cost, config = cost_of(model), model.config
+    packed = replace(cost, apart=False)
     for lengths in LENGTHS:
         tokens, questions = sum(lengths), len(lengths)
         for depth in (2, 4, 6):
@@ -97,8 +122,16 @@ def test_head_and_tail(tiny: TinyModels, family: str, precision: Precision) -> N
                 tail = [folder / g.file for g, _ in model.groups if g.start >= boundary]
                 given = shapes(config, tokens, questions, rows)
                 counted = sum(graph_macs(path, given) for path in tail)
-                computed = cost.tail(lengths, boundary, rows)
+                computed = packed.tail(lengths, boundary, rows)
                 assert computed == 2 * counted
+                apart = attend_apart(lengths)
+                if apart:
+                    given = apart_shapes(config, lengths, rows)
+                    counted = sum(graph_macs(path, given, then=True) for path in tail)
+                assert cost.tail(lengths, boundary, rows) == 2 * counted
+                # Rows of each question, in vain for the others where they attend packed.
+                own = packed.tail(lengths, boundary, rows * questions)
+                assert packed.tail(lengths, boundary, rows, questions) == own
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -148,9 +181,9 @@ def test_outlier_channels_of_a_real_model_are_below_two_percent(smollm2: SmolLm2
     cost, lengths, rows = LanguageModelCost(manifest.config, "int8"), [24] * 5, 28
     for depth in (4, 10, 22):
         boundary = manifest.boundary(depth)
-        given = shapes(manifest.config, sum(lengths), len(lengths), rows)
+        given = apart_shapes(manifest.config, lengths, rows)
         tail = [folder / group.file for group in manifest.groups if group.start >= boundary]
-        counted = 2 * sum(graph_macs(path, given) for path in tail)
+        counted = 2 * sum(graph_macs(path, given, then=True) for path in tail)
         assert 0 <= counted - cost.tail(lengths, boundary, rows) < 0.02 * counted
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from tailwire.runtime.passes import (
     MAX_PACKED_TOKENS,
-    MAX_TOKENS_WITH_OWN_ROWS,
     question_passes,
     split_passes,
 )
@@ -26,18 +25,17 @@ def test_passes_keep_the_order_and_the_limit() -> None:
 
 def test_passes_of_questions_are_as_few_as_may_be_and_none_could_be_smaller() -> None:
     rng = np.random.default_rng(1)
-    for own_rows, limit in ((True, MAX_TOKENS_WITH_OWN_ROWS), (False, MAX_PACKED_TOKENS)):
-        for _ in range(50):
-            lengths = rng.integers(1, 60, rng.integers(1, 30)).tolist()
-            parts = [lengths[part] for part in question_passes(lengths, own_rows=own_rows)]
-            assert [n for part in parts for n in part] == lengths
-            assert len(parts) == len(split_passes(lengths, limit))
-            largest = max(map(sum, parts))
-            assert largest <= limit
-            # With one token less in the largest pass there would be more passes.
-            assert len(split_passes(lengths, largest - 1)) > len(parts) or len(lengths) == 1
-    assert [part.stop for part in question_passes([20] * 8, own_rows=True)] == [4, 8]
-    assert [part.stop for part in question_passes([20] * 8, own_rows=False)] == [8]
+    for _ in range(100):
+        lengths = rng.integers(1, 60, rng.integers(1, 30)).tolist()
+        parts = [lengths[part] for part in question_passes(lengths)]
+        assert [n for part in parts for n in part] == lengths
+        assert len(parts) == len(split_passes(lengths, MAX_PACKED_TOKENS))
+        largest = max(map(sum, parts))
+        assert largest <= MAX_PACKED_TOKENS
+        # With one token less in the largest pass there would be more passes.
+        assert len(split_passes(lengths, largest - 1)) > len(parts) or len(lengths) == 1
+    assert [part.stop for part in question_passes([20] * 8)] == [8]
+    assert [part.stop for part in question_passes([20] * 12)] == [6, 12]
     # What is longer than any pass has one of its own, and the others are as they would be.
-    assert [part.stop for part in question_passes([20, 500, 20], own_rows=True)] == [1, 2, 3]
-    assert question_passes([], own_rows=True) == []
+    assert [part.stop for part in question_passes([20, 500, 20])] == [1, 2, 3]
+    assert question_passes([]) == []

@@ -41,11 +41,11 @@ def test_stages_are_those_of_the_formulas_by_hand() -> None:
     new = 2 * (3 * 16 + 64) * 64 * frame.connection.spec.width
     connect = tail = 0
     # Nine questions of 22 tokens are more than a pass holds.
-    assert [len(LENGTHS[part]) for part in question_passes(LENGTHS, own_rows=True)] == [5, 4]
+    assert [len(LENGTHS[part]) for part in question_passes(LENGTHS)] == [5, 4]
     for count in (5, 4):
         connect += frame.connection.connect(tokens, [22] * count)
-        rows = frame.connection.packed_rows(tokens, count)
-        tail += frame.model.tail([22] * count, 24, rows)
+        rows = frame.connection.rows(tokens)
+        tail += frame.model.tail([22] * count, 24, rows, count)
     assert (stages.connect, stages.tail) == (new + connect, tail)
 
 
