@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import CacheError, ConfigError
-from .arguments import add_runtime_arguments, comma_list, read_arguments
+from .arguments import (
+    add_question_sources,
+    add_runtime_arguments,
+    comma_list,
+    read_arguments,
+)
 from .bench_schedule_report import print_schedule
 from .progress import ProgressLine
 from .train_common import not_negative, positive
@@ -36,25 +41,8 @@ def add_schedule(benches: _SubParsersAction[ArgumentParser]) -> None:
         "schedule", help="policies beside fixed plans at equal FLOPs; deadlines, budgets, faults"
     )
     number = {"metavar": "N", "type": int}
-    parser.add_argument(
-        "--dataroot",
-        metavar="DIR",
-        type=Path,
-        nargs="+",
-        action="extend",
-        required=True,
-        help="held-out drives in nuScenes format, with questions in them",
-    )
-    parser.add_argument("--version", metavar="NAME", help="version folder in the data sets")
-    parser.add_argument(
-        "--questions",
-        metavar="FILE",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
-        help="question files in the format of NuScenes-QA (default: those in the data sets)",
-    )
+    what = "held-out drives in nuScenes format, with questions in them"
+    add_question_sources(parser, "--dataroot", what=what)
     parser.add_argument(
         "--split", metavar="val|train|all", default="val", help="questions of this split (val)"
     )
