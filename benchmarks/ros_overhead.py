@@ -174,6 +174,7 @@ def _first_tokens(
     }
     none["questions"] = "['']"
     heard: list[float] = []
+    inside: list[float] = []
     with _played(context, play, none, progress, loop=True) as (listener, _, replay):
         wait(
             lambda: all(one["received"] for one in _rated(listener)),
@@ -184,10 +185,11 @@ def _first_tokens(
             asked = listener.ask(8, replay)
             if asked is None:
                 raise EngineError("the drive ended too early", field="replay_node")
-            done(asked.result)
+            result = done(asked.result).result
             # The first one is not counted: the core has none either.
             if number_asked and asked.first_ms is not None:
                 heard.append(asked.first_ms)
+                inside.append(result.first_piece_ms)
             time.sleep(_GAP_S)
     if not own or not heard:
         return {"first_token_ratio": None}
@@ -195,6 +197,7 @@ def _first_tokens(
     return {
         "core_first_token_p50_ms": round(core_ms, 1),
         "first_token_p50_ms": round(node_ms, 1),
+        "first_token_in_node_p50_ms": round(float(np.median(inside)), 1),
         "first_token_ratio": round(node_ms / core_ms, 3),
         "first_tokens": len(heard),
     }

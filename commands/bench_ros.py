@@ -122,7 +122,8 @@ def print_ros(result: dict[str, Any]) -> None:
     print(f"cancel seen within {result['cancel_max_ms']} ms ({result['cancels']} cancels)")
     if result.get("first_token_ratio") is not None:
         print(
-            f"first token: {result['first_token_p50_ms']} ms, of the core alone "
+            f"first token: {result['first_token_p50_ms']} ms, of which in the node "
+            f"{result['first_token_in_node_p50_ms']} ms; of the core alone "
             f"{result['core_first_token_p50_ms']} ms, ratio {result['first_token_ratio']}"
         )
     for sensor, counts in result["sensors"].items():

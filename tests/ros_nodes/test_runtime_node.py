@@ -175,8 +175,12 @@ def test_no_answer_for_long_is_an_error(spin: Spin, environment: Setup) -> None:
     assert "no frame has come" in status.message
     assert robot.values("loaded")["pack"] == "tiny 1"
     assert "MB" in next(iter(robot.values("machine")))
+    hashes = {key for key in robot.values("loaded") if key.endswith("sha256")}
+    assert {"encoder camera sha256", "encoder lidar sha256", "connection sha256"} < hashes
     robot.lidar("lidar_top", robot.now_ns(), points(0))
     wait_for(lambda: robot.answers)
+    plan = wait_for(lambda: robot.values("answers").get("plan"))
+    assert plan == f"run lidar_top; {robot.plans[-1].tail_blocks} tail blocks, fp32"
 
 
 def test_what_is_no_frame_is_dropped_and_counted(spin: Spin, environment: Setup) -> None:

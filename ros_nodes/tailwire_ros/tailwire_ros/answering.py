@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tailwire.runtime.errors import BudgetError, EngineError, TailwireError
+from tailwire.runtime.plans import Plan
 
 from .core import Core, StandingAnswer
 from .core_waits import CoreWaits
@@ -76,6 +77,8 @@ class AnsweringLoop:
         #: Why the last round was not answered; empty where it was.
         self.problem = ""
         self.answered_s = time.monotonic()
+        #: What the last round did, None before it.
+        self.plan: Plan | None = None
         #: Milliseconds that the runtime took, and that the node took beside it, of late rounds.
         self.step_ms: deque[float] = deque(maxlen=_REMEMBERED)
         self.overhead_ms: deque[float] = deque(maxlen=_REMEMBERED)
@@ -169,6 +172,7 @@ class AnsweringLoop:
         self.late += sum(
             one.answer.late_ms is not None or one.answer.cut is not None for one in done.answers
         )
+        self.plan = done.answers[0].answer.plan if done.answers else None
         # Behind publishing: who hears of an answer hears of what it lacks afterwards.
         for sensor, reason in done.answers[0].answer.dropped.items() if done.answers else ():
             self.missed[sensor] += 1

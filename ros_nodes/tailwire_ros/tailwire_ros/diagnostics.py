@@ -13,6 +13,7 @@ import numpy as np
 
 from tailwire.runtime.energy import EnergyAbsent, EnergyMeter, EnergyReading, open_energy_meter
 from tailwire.runtime.metrics import resident_memory_bytes
+from tailwire.runtime.plans import Plan
 
 from .answering import AnsweringLoop
 from .core import Core
@@ -153,6 +154,8 @@ def answers_status(loop: AnsweringLoop, core: Core, silence_s: float) -> Status:
         **_percentiles("overhead", loop.overhead_ms),
         **_percentiles("overhead on free cores", loop.free_overhead_ms),
     }
+    if loop.plan is not None:
+        values["plan"] = plan_line(loop.plan)
     if loop.problem:
         values["problem"] = loop.problem
     if not core.num_standing:
@@ -161,6 +164,12 @@ def answers_status(loop: AnsweringLoop, core: Core, silence_s: float) -> Status:
         text = loop.problem or "no frame has come to answer from"
         return Status("answers", ERROR, f"no answer for {since_s:.0f} s: {text}", values)
     return Status("answers", WARN if loop.problem else OK, loop.problem, values)
+
+
+def plan_line(plan: Plan) -> str:
+    """For people: `run cam_front, reuse lidar_top; 16 tail blocks, int8`."""
+    sensors = ", ".join(f"{action} {sensor}" for sensor, action in plan.sensors.items())
+    return f"{sensors or 'no sensor'}; {plan.tail_blocks} tail blocks, {plan.precision}"
 
 
 def loaded_status(core: Core) -> Status:
@@ -177,6 +186,11 @@ def loaded_status(core: Core) -> Status:
         "tail blocks": str(runtime.tail_blocks),
         "sensors": " ".join(runtime.sensors),
     }
+    for name, spec in pack.encoders.items():
+        if spec.files:
+            values[f"encoder {name} sha256"] = " ".join(
+                pack.files[one].sha256 for one in spec.files
+            )
     for sensor, count in runtime.bad_frames.items():
         if count:
             values[f"frames of {sensor} refused"] = str(count)
