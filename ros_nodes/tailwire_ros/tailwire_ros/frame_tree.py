@@ -48,6 +48,10 @@ class FrameTree:
         """
         matrix = np.array(message.k, np.float64).reshape(3, 3)
         size = (int(message.width), int(message.height))
+        known = self._cameras.get(sensor)
+        # It comes with every picture and hardly ever changes.
+        if known is not None and known[1] == size and np.array_equal(known[0], matrix):
+            return
         try:
             SensorGeometry(np.eye(4), matrix, size)
         except SensorError:
