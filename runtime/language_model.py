@@ -16,18 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from .apart import ApartCaches, ApartLayout, TailRows, attend_apart
+from .apart import ApartCaches, ApartLayout
 from .engine import Array, Engine, EngineLoader
 from .errors import ConfigError, EngineError
 from .files import sha256_of
-from .head_state import Float, HeadState, KeyValue, PackedHeads, PackedHeadsCache
-from .kv_prefix import KvPrefix, join_rows
+from .head_state import Float, HeadState, KeyValue, PackedHeadsCache
+from .kv_prefix import KvPrefix
 from .lora import CutNorms, Lora, lora_inputs
 from .model_config import LanguageModelConfig
 from .model_manifest import BlockGroup, read_manifest
 from .native_decode import NativeDecoder, open_decoder
-from .on_device import ReadWhenAsked, is_on_device, run_keeping
+from .on_device import ReadWhenAsked, run_keeping
 from .packing import MASKED, PackedLayout, pack_lengths, packed_bias
+from .tail_rows import join_prefixes, no_rows, rows_in_front, side_by_side
 from .vocabulary import VocabularyTable
 
 
@@ -159,12 +160,12 @@ class LanguageModel:
         residual, qkv = self.embed_tokens(ids, layout.position_ids)
         states: dict[int, KeyValue] = {0: (residual, qkv)} if 0 in boundaries else {}
         cache: dict[int, KeyValue] = {}
-        no_rows = np.zeros(0, dtype=np.int64)
-        bias = packed_bias(self.config, layout, no_rows)
+        nobody = np.zeros(0, dtype=np.int64)
+        bias = packed_bias(self.config, layout, nobody)
         for group, engine in self.groups:
             if group.start >= max(boundaries):
                 break
-            past = dict.fromkeys(range(group.start, group.stop), self._no_rows())
+            past = dict.fromkeys(range(group.start, group.stop), no_rows(self.config))
             outputs = self.run_group(
                 group, engine, residual, qkv, layout, past, dict.fromkeys(past, bias)
             )
@@ -221,7 +222,7 @@ class LanguageModel:
             )
         if not heads:
             raise ConfigError("there is no question", field="question", remedy="encode one")
-        joined, owner = _join_prefixes(prefix, len(heads))
+        joined, owner = join_prefixes(prefix, len(heads))
         if joined is not None:
             joined.check_fits(self.config)
         if joined is not None and joined.first_block < boundary:
@@ -234,7 +235,8 @@ class LanguageModel:
             lora.check_fits(self.config, boundary)
         packed = self._packed.get(heads, boundary)
         layout, residual = packed.layout, packed.residual
-        side = self._side_by_side(packed, prefix, joined)
+        can = self.attends_apart
+        side = side_by_side(self.config, packed, prefix, joined) if can else None
         qkv = packed.projections(lora, self._cut_norms)
         if every_token:
             layout = replace(layout, last_index=np.arange(layout.tokens, dtype=np.int64))
@@ -243,10 +245,12 @@ class LanguageModel:
         for group, engine in self.groups:
             if group.start < boundary:
                 continue
+            blocks = range(group.start, group.stop)
             if side is None:
-                past, bias = self._prefix_inputs(group, joined, *packed.biases(self.config, owner))
+                biases = packed.biases(self.config, owner)
+                past, bias = rows_in_front(self.config, blocks, joined, *biases)
             else:
-                past, bias = side.inputs(range(group.start, group.stop))
+                past, bias = side.inputs(blocks)
             apart = None if side is None else side.layout
             outputs = self.run_group(
                 group, engine, residual, qkv, layout, past, bias, lora, apart, keep=True
@@ -289,56 +293,6 @@ class LanguageModel:
             inputs["position_ids"] = positions
         outputs = self.embed.run(inputs)
         return outputs["residual"], outputs["qkv"]
-
-    def _no_rows(self) -> KeyValue:
-        empty = np.zeros((1, self.config.num_kv_heads, 0, self.config.head_dim), dtype=np.float32)
-        return empty, empty
-
-    def _prefix_inputs(
-        self, group: BlockGroup, prefix: KvPrefix | None, visible: Float, hidden: Float
-    ) -> tuple[dict[int, KeyValue], dict[int, Float]]:
-        blocks = range(group.start, group.stop)
-        if prefix is None:
-            return dict.fromkeys(blocks, self._no_rows()), dict.fromkeys(blocks, visible)
-        shape, keys = (1, *prefix.keys.shape[1:]), prefix.keys
-        unused = keys.device.zeros(shape) if is_on_device(keys) else np.zeros(shape, np.float32)
-        past: dict[int, KeyValue] = {}
-        bias: dict[int, Float] = {}
-        for block in blocks:
-            if block in prefix.blocks:
-                at = prefix.blocks.index(block)
-                past[block] = (prefix.keys[at : at + 1], prefix.values[at : at + 1])
-                bias[block] = visible
-            else:
-                past[block] = (unused, unused)
-                bias[block] = hidden
-        return past, bias
-
-    def _side_by_side(
-        self,
-        packed: PackedHeads,
-        prefix: KvPrefix | Sequence[KvPrefix] | None,
-        joined: KvPrefix | None,
-    ) -> TailRows | None:
-        """What the tail attends to, each question for itself; None where it attends packed.
-
-        Args:
-            packed: the questions.
-            prefix: one, or one per question.
-            joined: its rows one after the other.
-        """
-        config, layout = self.config, packed.apart
-        if not (self.attends_apart and attend_apart(packed.layout.lengths)):
-            return None
-        if joined is None:
-            shape = (0, layout.texts, config.num_kv_heads, 0, config.head_dim)
-            keys = values = np.zeros(shape, np.float32)
-            return TailRows(layout, (), keys, values, *packed.apart_biases(config, 0))
-        stacked = layout.prefix(prefix)
-        if stacked is None:
-            return None
-        biases = packed.apart_biases(config, stacked[0].shape[3])
-        return TailRows(layout, joined.blocks, *stacked, *biases)
 
     def run_group(
         self,
@@ -451,20 +405,3 @@ def group_caches(group: BlockGroup, outputs: Mapping[str, Float]) -> dict[int, K
         block: (outputs[f"key_{block}"], outputs[f"value_{block}"])
         for block in range(group.start, group.stop)
     }
-
-
-def _join_prefixes(
-    prefix: KvPrefix | Sequence[KvPrefix] | None, questions: int
-) -> tuple[KvPrefix | None, NDArray[np.int64]]:
-    if prefix is None:
-        return None, np.zeros(0, dtype=np.int64)
-    if isinstance(prefix, KvPrefix):
-        return prefix, np.full(prefix.rows, -1)
-    if len(prefix) != questions:
-        raise ConfigError(
-            f"{len(prefix)} prefixes for {questions} questions",
-            field="prefix",
-            remedy="give one for all or one per question",
-        )
-    owner = np.repeat(np.arange(questions), [p.rows for p in prefix])
-    return join_rows(prefix), owner

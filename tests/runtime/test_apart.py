@@ -44,7 +44,7 @@ def both(
         with monkeypatch.context() as patch:
             patch.setattr(model, "run_group", noted)
             if not apart:
-                patch.setattr("tailwire.runtime.language_model.attend_apart", lambda lengths: False)
+                patch.setattr("tailwire.runtime.tail_rows.attend_apart", lambda lengths: False)
             results.append(model.tail(heads, prefix, 4, **options))
         assert set(given) == {apart}
         given.clear()
