@@ -20,6 +20,7 @@ from .ros_silences import SilenceWatch
 PATIENCE_S = 600.0
 QUESTION = "What is in front of me?"
 _MEMORY = "memory [MB], RSS"
+_SHARED = "memory [MB], of it shared"
 _WARN = b"\1"
 
 
@@ -29,6 +30,7 @@ class Listener:
     Attributes:
         statuses: newest values of its diagnostics, by part.
         memory_mb: resident memory of its process, at each diagnostics.
+        private_mb: the same without what it shares with others, where that is known.
         silences: sensors that answers lacked, against warnings.
     """
 
@@ -57,6 +59,7 @@ class Listener:
         self._drops = self._node.create_client(SetParameters, "/tailwire_replay/set_parameters")
         self.statuses: dict[str, dict[str, str]] = {}
         self.memory_mb: list[float] = []
+        self.private_mb: list[float] = []
         self.silences = SilenceWatch()
 
     @contextmanager
@@ -136,6 +139,8 @@ class Listener:
                     warned[sensor] = status.message
             if part == "machine" and (memory := number(values.get(_MEMORY))) is not None:
                 self.memory_mb.append(memory)
+                if (shared := number(values.get(_SHARED))) is not None:
+                    self.private_mb.append(memory - shared)
         if told:
             self.silences.diagnosed(told, warned, _sent_s(info))
 

@@ -274,8 +274,7 @@ def _summary(listener: Listener) -> dict[str, Any]:
     for part in ("p50", "p99"):
         found[f"overhead_free_{part}_ms"] = number(answers.get(f"{free} {part} [ms]"))
     found["overhead_free_rounds"] = int(answers.get(f"{free}, of rounds", 0))
-    # The first part still fills buffers.
-    parts = [float(np.median(part)) for part in np.array_split(memory, 10)] if memory[20:] else []
+    parts, private = _tenths(memory), _tenths(listener.private_mb)
     return {
         **found,
         "rounds": int(answers.get("rounds", 0)),
@@ -283,10 +282,24 @@ def _summary(listener: Listener) -> dict[str, Any]:
         "sensors": sensor_counts(listener.statuses),
         "memory_mb": memory[-1] if memory else None,
         "memory_tenths_mb": [round(one, 1) for one in parts],
-        "memory_growth": round(parts[-1] / parts[1] - 1, 4) if parts else None,
-        "memory_method": "resident memory of the node's process; medians of the second and the last"
-        " tenth of the time",
+        "memory_growth": _growth(parts),
+        "memory_private_tenths_mb": [round(one, 1) for one in private],
+        "memory_private_growth": _growth(private),
+        "memory_method": "resident memory of the node, and the same without what it shares;"
+        " medians of the second and the last tenth of the time",
     }
+
+
+def _tenths(memory: Sequence[float]) -> list[float]:
+    """Medians of ten parts; none where there is too little."""
+    if len(memory) <= 20:
+        return []
+    return [float(np.median(part)) for part in np.array_split(memory, 10)]
+
+
+def _growth(tenths: Sequence[float]) -> float | None:
+    # The first part still fills buffers.
+    return round(tenths[-1] / tenths[1] - 1, 4) if tenths else None
 
 
 @contextmanager

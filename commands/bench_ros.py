@@ -137,7 +137,10 @@ def print_ros(result: dict[str, Any]) -> None:
             f"answers began to lack a sensor {result['lacked']} times, without a warning "
             f"{result['lacked_unreported']} times"
         )
-    print(f"memory {result['memory_mb']} MB, growth {result['memory_growth']}")
+    print(
+        f"memory {result['memory_mb']} MB, growth {result['memory_growth']}, "
+        f"without what it shares with others {result['memory_private_growth']}"
+    )
 
 
 def _say(text: str) -> None:

@@ -21,6 +21,7 @@ from .sensor_input import SensorInput
 
 OK, WARN, ERROR = b"\0", b"\1", b"\2"
 _THERMAL = Path("/sys/class/thermal")
+_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,22 @@ def loaded_status(core: Core) -> Status:
     return Status("loaded", WARN if problems else OK, "; ".join(problems), values)
 
 
+def shared_memory_bytes(status: Path = _STATUS) -> int | None:
+    """What of the resident memory is shared with other processes, None where Linux does not tell.
+
+    It is mostly the middleware's: rings of a fixed size that are counted as they are first used.
+
+    Args:
+        status: of this process, see proc(5).
+    """
+    try:
+        lines = status.read_text().splitlines()
+        (kilobytes,) = (line.split()[1] for line in lines if line.startswith("RssShmem:"))
+    except (OSError, ValueError, IndexError):
+        return None
+    return int(kilobytes) * 1024
+
+
 class Machine:
     """Memory, temperature and power, where the machine tells them."""
 
@@ -220,6 +237,9 @@ class Machine:
         """Read now."""
         resident = resident_memory_bytes()
         values = {"memory [MB], RSS": "not known" if resident is None else f"{resident / 1e6:.1f}"}
+        shared = shared_memory_bytes()
+        if shared is not None:
+            values["memory [MB], of it shared"] = f"{shared / 1e6:.1f}"
         for zone in self._zones:
             try:
                 kind = (zone / "type").read_text().strip()
