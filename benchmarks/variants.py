@@ -265,7 +265,8 @@ def _part_bytes(runtime: Runtime, graphs: Mapping[str, Path]) -> dict[str, int]:
         if name in stages:
             add("tail" if stages[name].start >= boundary else "head", path)
         elif path.parent.name == "encoders" or name.startswith("encoder "):
-            add(f"encoder {name.removeprefix('encoder ')}", path)
+            # Tuned ones have the name of their weights' file.
+            add(f"encoder {Path(name.removeprefix('encoder ')).stem}", path)
         elif name == "connection":
             add("connection", path)
     for part, file in (
