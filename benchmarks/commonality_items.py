@@ -258,15 +258,39 @@ def _draw(
         free = [moment for moment in true_at[sense, common] if moment.scene not in taken]
         if not free:
             return None
-        chosen[sense] = free[int(rng.integers(len(free)))]
+        # Rather one in which something else holds too: else it would tell the answer by itself.
+        rich = [moment for moment in free if sum(map(bool, moment.holds(sense).values())) > 1]
+        chosen[sense] = (rich or free)[int(rng.integers(len(rich or free)))]
     facts = [moment.holds(sense) for sense, moment in chosen.items()]
     wrong = [c for c in CONCEPTS if any(one[c] is False for one in facts)]
     # Those that hold somewhere come first: to rule them out, all inputs must be looked at.
-    half = [c for c in wrong if any(one[c] for one in facts)]
-    rest = [c for c in wrong if c not in half]
+    misleading = _misleading(facts, wrong, rng)
+    half = [c for c in wrong if any(one[c] for one in facts) and c not in misleading]
+    rest = [c for c in wrong if c not in half and c not in misleading]
     order = [*rng.permutation(len(half)), *(len(half) + rng.permutation(len(rest)))]
-    others = [[*half, *rest][int(at)] for at in order][: len(LETTERS) - 1]
-    return (chosen, others) if len(others) == len(LETTERS) - 1 else None
+    others = [*misleading, *([*half, *rest][int(at)] for at in order)][: len(LETTERS) - 1]
+    if len(others) < len(LETTERS) - 1:
+        return None
+    return chosen, [others[int(at)] for at in rng.permutation(len(others))]
+
+
+def _misleading(
+    facts: Sequence[Mapping[Concept, bool | None]],
+    wrong: Sequence[Concept],
+    rng: np.random.Generator,
+) -> list[Concept]:
+    """Wrong options of which one at least holds in each input, as far as there are such."""
+    left, found = set(range(len(facts))), list[Concept]()
+    while left and len(found) < len(LETTERS) - 1:
+        gains = {c: sum(bool(facts[i][c]) for i in left) for c in wrong if c not in found}
+        most = max(gains.values(), default=0)
+        if not most:
+            break
+        best = [concept for concept, gain in gains.items() if gain == most]
+        chosen = best[int(rng.integers(len(best)))]
+        found.append(chosen)
+        left -= {i for i in left if facts[i][chosen]}
+    return found
 
 
 def _item(

@@ -262,6 +262,21 @@ def test_no_input_alone_tells_most_answers(made: list[MadeItem]) -> None:
     assert several > 0.9 * len(made)
 
 
+def test_of_two_inputs_each_has_a_wrong_option_that_holds_in_it(made: list[MadeItem]) -> None:
+    """Where anything but the right one holds in it that does not hold in the other."""
+    by_text = {option_text(concept): concept for concept in CONCEPTS}
+    seen = 0
+    for one in (one for one in made if len(one.moments) == 2):
+        offered = {by_text[text] for text in one.item.options}
+        facts = [moment.holds(sense) for sense, moment in one.moments.items()]
+        for mine, other in (facts, facts[::-1]):
+            could = {c for c in CONCEPTS if mine[c] and other[c] is False}
+            if could:
+                seen += 1
+                assert could & offered
+    assert seen > 50
+
+
 def test_letters_are_even_and_a_blind_guess_is_near_chance(made: list[MadeItem]) -> None:
     items = [one.item for one in made]
     letters = Counter(item.answer for item in items)
