@@ -138,18 +138,36 @@ def test_8_bit_convolutions_have_scales_as_tensorrt_has_them(conditioned: Export
     model = onnx.load(str(folder / "encoders" / "lidar.onnx"))
     makers = {node.output[0]: node for node in model.graph.node}
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
-    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    every = [node for node in model.graph.node if node.op_type == "Conv"]
+    convolutions = [node for node in every if node.input[1] not in constants]
+    # Those of few weights keep them.
+    assert all(constants[n.input[1]].size < 10_000 for n in every if n.input[1] in constants)
+    assert 3 < len(convolutions) < len(every)
     for node in convolutions:
         activation, kernel = (makers[name] for name in node.input[:2])
         assert activation.op_type == kernel.op_type == "DequantizeLinear"
         assert makers[activation.input[0]].op_type == "QuantizeLinear"
         assert constants[activation.input[1]].shape == ()
         codes, scales = (constants[name] for name in kernel.input[:2])
+        assert codes.size >= 10_000
         assert codes.dtype == np.int8 and scales.shape == codes.shape[:1]
         assert (np.abs(codes.reshape(len(codes), -1)).max(axis=1) >= 126).all()
         # Strongly typed: the bias is of the type that the product has.
         assert constants[node.input[2]].dtype == scales.dtype == np.float16
-    assert len(convolutions) > 5
+
+
+def test_depthwise_convolutions_keep_their_floats(conditioned: Exports) -> None:
+    folder = conditioned.get("fp16,encoders=int8", "tensorrt")
+    model = onnx.load(str(folder / "encoders" / "camera.onnx"))
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    groups = {
+        node.input[1]: next((a.i for a in node.attribute if a.name == "group"), 1)
+        for node in model.graph.node
+        if node.op_type == "Conv"
+    }
+    depthwise = [constants[kernel] for kernel, count in groups.items() if count > 1]
+    assert len(depthwise) > 10 and {one.dtype for one in depthwise} == {np.dtype(np.float16)}
+    assert sum(kernel not in constants for kernel in groups) > 10
 
 
 def test_8_bit_encoders_need_frames(conditioned: Exports, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ measured without a GPU.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -25,6 +26,10 @@ Arrays = Mapping[str, NDArray[np.float32]]
 _SAMPLES = 8192
 _CUTS = 48
 _LARGEST = 127
+
+#: Convolutions with fewer weights keep floats: together they have a few percent of an encoder's
+#: bytes, and what they lose in 8 bits, the first ones above all, is most of what is lost.
+_FEW_WEIGHTS = 10_000
 
 
 def activation_scales(path: Path, frames: Iterable[Arrays], *, threads: int) -> dict[str, float]:
@@ -88,7 +93,9 @@ def _best_scale(values: NDArray[np.float32]) -> float:
 
 
 def with_eight_bits(model: onnx.ModelProto, scales: Mapping[str, float]) -> onnx.ModelProto:
-    """A copy of a graph whose convolutions take and hold 8-bit numbers.
+    """A copy of a graph whose large convolutions take and hold 8-bit numbers.
+
+    Depthwise ones and those of few weights stay as they are, see `is_rounded`.
 
     Args:
         model: with all constants inside; float32, or with halves (`halves.with_halves`).
@@ -102,7 +109,7 @@ def with_eight_bits(model: onnx.ModelProto, scales: Mapping[str, float]) -> onnx
     nodes: list[onnx.NodeProto] = []
     made: dict[str, str] = {}
     for node in graph.node:
-        if node.op_type == "Conv" and node.input[1] in constants:
+        if is_rounded(node, constants):
             given, kernel = node.input[0], constants[node.input[1]]
             scale = scales.get(given, scales.get(casts.get(given, "")))
             if scale is not None:
@@ -117,6 +124,15 @@ def with_eight_bits(model: onnx.ModelProto, scales: Mapping[str, float]) -> onnx
     graph.node.extend(nodes)
     graph.initializer.extend(kept)
     return result
+
+
+def is_rounded(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether a node is a convolution that takes 8-bit numbers: with many weights, each of which
+    meets all channels."""
+    if node.op_type != "Conv" or node.input[1] not in constants:
+        return False
+    groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+    return groups == 1 and math.prod(constants[node.input[1]].dims) >= _FEW_WEIGHTS
 
 
 def _rounded(
