@@ -117,6 +117,39 @@ def load_trained_encoders(
     return assembly.trained_encoders(specs, folder)
 
 
+def load_pack_encoders(
+    pack: Pack, *, threads: int, progress: Progress | None = None
+) -> tuple[dict[str, Encoder], dict[str, str]]:
+    """The encoders of a pack that need an engine.
+
+    Args:
+        pack: loaded.
+        threads: of one engine run.
+        progress: told what is being fetched or built.
+
+    Returns:
+        By name the encoders, and what tells their weights apart from others.
+    """
+    assembly = Assembly(RuntimeConfig(threads=threads), progress or (lambda _: None))
+    return assembly.pack_encoders(pack)
+
+
+def load_connection(pack: Pack, model: LanguageModel, *, threads: int) -> Connection:
+    """The connection of a pack, without its encoders.
+
+    Args:
+        pack: loaded.
+        model: that it serves.
+        threads: of one engine run.
+
+    Raises:
+        PackError: the pack was made for another model.
+    """
+    check_base_model(pack.manifest, model.config, model.manifest.name)
+    assembly = Assembly(RuntimeConfig(threads=threads), lambda _: None)
+    return assembly.connection(pack, model.config)
+
+
 def load_camera_features(
     spec: CameraInput, *, threads: int, progress: Progress | None = None
 ) -> tuple[Engine, str]:
@@ -177,7 +210,7 @@ class Assembly(EngineAssembly):
                     config.threads,
                     pack.manifest.mounts,
                 ),
-                connection=self._connection(pack, model.config),
+                connection=self.connection(pack, model.config),
                 policy=FixedPolicy(),
                 encoder_flops=flops,
                 tail_weights=self._tail_reader(change),
@@ -258,6 +291,19 @@ class Assembly(EngineAssembly):
         hashes = [pack.manifest.files[name].sha256 for name in spec.files]
         return self._encoder_of(spec, files, hashes)
 
+    def pack_encoders(self, pack: Pack) -> tuple[dict[str, Encoder], dict[str, str]]:
+        """See `load_pack_encoders`."""
+        specs = {name: one for name, one in pack.manifest.encoders.items() if one.needs_engine}
+        with self._all_or_nothing():
+            encoders = {name: self._encoder(pack, one)[0] for name, one in specs.items()}
+        identities = {
+            name: " ".join(
+                [one.model_dump_json(), *(pack.manifest.files[file].sha256 for file in one.files)]
+            )
+            for name, one in specs.items()
+        }
+        return encoders, identities
+
     def _pack_file(self, pack: Pack, name: str) -> Path:
         """Where a file of the pack lies; one from the registry is fetched and its hash compared."""
         file = pack.manifest.files[name]
@@ -273,7 +319,8 @@ class Assembly(EngineAssembly):
             )
         return path
 
-    def _connection(self, pack: Pack, config: LanguageModelConfig) -> Connection:
+    def connection(self, pack: Pack, config: LanguageModelConfig) -> Connection:
+        """The connection of a pack; its engine is built where the cache lacks it."""
         spec = pack.manifest.connection
         shape = spec.kind if spec.kind == "plain" else spec.model_dump_json()
         sizes = f"{config.hidden_size} {config.num_kv_heads} {config.head_dim}"

@@ -142,7 +142,7 @@ class PackAssembly(ExportAssembly):
             encoders = {
                 encoder: self._encoder(pack, spec)[0] for encoder, spec in manifest.encoders.items()
             }
-            connection = self._connection(pack, model.config)
+            connection = self.connection(pack, model.config)
         self.model, self.encoders = model, encoders
         return EngineContestant(
             name, model, encoders, connection, manifest.sensor_encoders, tail_blocks
@@ -226,7 +226,7 @@ class ExportedAssembly(PackAssembly):
             ) from error
         return Encoder(spec, self._open(f"encoder {name}")), flops
 
-    def _connection(self, pack: Pack, config: LanguageModelConfig) -> Connection:
+    def connection(self, pack: Pack, config: LanguageModelConfig) -> Connection:
         engine = self._open("connection")
         return Connection(pack.manifest.connection, config, engine, pack.connection_weights)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import ConfigError
 from .arguments import comma_list
+from .bench_composition_accuracy import add_accuracy_options, print_accuracy, run_accuracy
 from .printing import print_fact, print_table
 from .progress import ProgressLine
 
@@ -46,13 +47,29 @@ def add_composition(benches: Any) -> None:
         "--no-decode", action="store_true", help="measure composing alone; builds no engine"
     )
     parser.add_argument("--json", action="store_true", help="print nothing but the JSON line")
+    add_accuracy_options(parser)
 
 
 def run_composition(args: Namespace) -> dict[str, Any]:
-    """Measure."""
+    """Measure costs, and with `--senses` how much trained packs get right."""
+    from ..benchmarks.measure import machine_card
+
+    found: dict[str, Any] = {"benchmark": "composition"}
+    if args.senses is not None:
+        found |= run_accuracy(args)
+    elif args.no_costs:
+        raise ConfigError(
+            "nothing is left to measure", field="--no-costs", remedy="name packs with --senses"
+        )
+    if not args.no_costs:
+        found |= _costs(args)
+    return {**found, "machine": machine_card(args.threads)}
+
+
+def _costs(args: Namespace) -> dict[str, Any]:
+    """Time and memory of composing, and speeds of decoding."""
     from ..assembly import model_path
     from ..benchmarks.composition import PackSizes, bench_composing
-    from ..benchmarks.measure import machine_card
     from ..export.checkpoint import open_checkpoint
     from ..runtime.model_specs import DEFAULT_LANGUAGE_MODEL
 
@@ -76,12 +93,7 @@ def run_composition(args: Namespace) -> dict[str, Any]:
         "text_rank": args.text_rank,
         "rounds": args.rounds,
     }
-    return {
-        "benchmark": "composition",
-        **result,
-        "settings": settings,
-        "machine": machine_card(args.threads),
-    }
+    return {**result, "settings": settings}
 
 
 def _count(word: str) -> int:
@@ -165,7 +177,11 @@ def _lora_of(folder: Path, config: LanguageModelConfig) -> Lora:
 
 
 def print_composition(result: dict[str, Any]) -> None:
-    """A table of times and memory, and speeds of decoding."""
+    """Tables of right answers, of times and memory, and speeds of decoding."""
+    if "accuracy" in result:
+        print_accuracy(result)
+    if "composing" not in result:
+        return
     settings = result["settings"]
     print_fact("packs", f"{result['pack_bytes'] / 1e6:.1f} MB each, for {settings['model']}")
     rows = [("packs", "method", "seconds", "peak MB", "by largest input")]

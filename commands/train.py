@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from . import train_connections, train_encoders, train_pack
+from . import train_connections, train_encoders, train_pack, train_senses
 from .command import Command
 
 
@@ -14,6 +14,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
         (train_encoders, "encoders", "detectors that turn camera and LiDAR frames into tokens"),
         (train_connections, "connections", "from tokens to answers, encoders and model frozen"),
         (train_pack, "pack", "put what was trained into a pack"),
+        (train_senses, "senses", "packs of one sense each, to be composed, and a joint one"),
     ):
         part = parts.add_parser(name, help=text, description=text)
         module.add_arguments(part)
