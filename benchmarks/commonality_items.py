@@ -225,13 +225,14 @@ def _items_of(
     }
     uses = dict.fromkeys(CONCEPTS, 0)
     usable = [c for c in CONCEPTS if all(true_at[sense, c] for sense in senses)]
+    offered = frozenset(usable)
     seen: set[tuple[str, ...]] = set()
     found: list[MadeItem] = []
     failures: Counter[Concept] = Counter()
     while len(found) < count and usable:
         fewest = min(uses[concept] for concept in usable)
         common = usable[int(rng.choice([i for i, c in enumerate(usable) if uses[c] == fewest]))]
-        made = _draw(common, senses, true_at, rng)
+        made = _draw(common, senses, true_at, offered, rng)
         key = () if made is None else tuple(m.token for m in made[0].values())
         if made is None or key in seen:
             failures[common] += 1
@@ -249,6 +250,7 @@ def _draw(
     common: Concept,
     senses: Sequence[Sense],
     true_at: Mapping[tuple[Sense, Concept], Sequence[Moment]],
+    offered: frozenset[Concept],
     rng: np.random.Generator,
 ) -> tuple[dict[Sense, Moment], list[Concept]] | None:
     """Moments of different scenes, and three options that do not hold in all of them."""
@@ -264,7 +266,10 @@ def _draw(
     facts = [moment.holds(sense) for sense, moment in chosen.items()]
     wrong = [c for c in CONCEPTS if any(one[c] is False for one in facts)]
     # Those that hold somewhere come first: to rule them out, all inputs must be looked at.
-    misleading = _misleading(facts, wrong, rng)
+    misleading = _misleading(facts, wrong, offered, rng)
+    # What is never right would be known for wrong by who sees nothing.
+    if len(often := [c for c in wrong if c in offered or c in misleading]) >= len(LETTERS) - 1:
+        wrong = often
     half = [c for c in wrong if any(one[c] for one in facts) and c not in misleading]
     rest = [c for c in wrong if c not in half and c not in misleading]
     order = [*rng.permutation(len(half)), *(len(half) + rng.permutation(len(rest)))]
@@ -277,14 +282,17 @@ def _draw(
 def _misleading(
     facts: Sequence[Mapping[Concept, bool | None]],
     wrong: Sequence[Concept],
+    offered: frozenset[Concept],
     rng: np.random.Generator,
 ) -> list[Concept]:
     """Wrong options of which one at least holds in each input, as far as there are such."""
     left, found = set(range(len(facts))), list[Concept]()
     while left and len(found) < len(LETTERS) - 1:
-        gains = {c: sum(bool(facts[i][c]) for i in left) for c in wrong if c not in found}
-        most = max(gains.values(), default=0)
-        if not most:
+        gains = {
+            c: (sum(bool(facts[i][c]) for i in left), c in offered) for c in wrong if c not in found
+        }
+        most = max(gains.values(), default=(0, False))
+        if not most[0]:
             break
         best = [concept for concept, gain in gains.items() if gain == most]
         chosen = best[int(rng.integers(len(best)))]
