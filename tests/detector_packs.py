@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tailwire.runtime.model_config import LanguageModelConfig
 
 TOKENS = 5
-SOURCE = {"licence": "Apache-2.0", "source": "tests"}
+SOURCE: dict[str, Any] = {"licence": "Apache-2.0", "source": "tests"}
 CAMERA = EncoderSpec(
     modality="camera",
     kind="camera_detector",

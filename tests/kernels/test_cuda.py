@@ -200,8 +200,9 @@ def test_prefixes_and_scores_stay_on_the_device(arrays: CudaArrays, driver: Fake
     assert driver.launched[-1][2] >= source.size
     of_tokens = TokenParameters(rows=5, width=8, columns=3, product=1)
     arrays.token_states(of_tokens, memory[0], memory[1])
-    arrays.token_rows(of_tokens, *memory, (memory[0], memory[1]), memory[2])
-    arrays.token_rows(of_tokens, *memory, None, memory[2])
+    first, second, third = memory
+    arrays.token_rows(of_tokens, first, second, third, (first, second), third)
+    arrays.token_rows(of_tokens, first, second, third, None, third)
     assert driver.launched[-2][2] >= 15 and driver.launched[-1][1][4] == 0
     states, table = np.zeros((2, 8), np.float32), np.zeros((9, 8), np.float32)
     allowed = np.arange(4)

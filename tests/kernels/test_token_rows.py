@@ -69,7 +69,7 @@ def test_what_does_not_fit_is_an_error() -> None:
     with pytest.raises(ValueError, match="not among 6"):
         token_rows(tokens, offsets, CHOSEN + 2)
     with pytest.raises(ValueError, match="int64"):
-        token_rows(tokens, offsets, CHOSEN.astype(np.int32))
+        token_rows(tokens, offsets, CHOSEN.astype(np.int32))  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="weights are"):
         token_rows(tokens, offsets, CHOSEN, weights[1:], bias)
     with pytest.raises(ValueError, match="come with a bias"):

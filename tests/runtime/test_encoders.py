@@ -121,13 +121,13 @@ class TestFrames:
         engine = MeanEngine(CAMERA, batch)
         encoder = Encoder(CAMERA, engine)
         prepared = [encoder.prepare(camera_frame(picture(seed))) for seed in range(3)]
-        tokens = encoder.encode(prepared)
+        tokens = np.asarray(encoder.encode(prepared))
         assert engine.batches == runs
         np.testing.assert_allclose(tokens[:, 0, 0], [p["x"].mean() for p in prepared], rtol=1e-4)
 
     def test_no_frames_give_no_tokens_and_no_run(self) -> None:
         engine = MeanEngine(CAMERA)
-        assert Encoder(CAMERA, engine).encode([]).shape == (0, TOKENS, WIDTH)
+        assert np.asarray(Encoder(CAMERA, engine).encode([])).shape == (0, TOKENS, WIDTH)
         assert engine.batches == []
 
     def test_preparing_from_many_threads_gives_the_same(self) -> None:
