@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..kernels.direction_tokens import DIRECTIONS
 from ..runtime.errors import ConfigError
 from .arguments import comma_list
 from .progress import ProgressLine
@@ -94,6 +93,9 @@ def run(args: Namespace) -> int:
     """Train and write packs, one after the other."""
     positive(args, "every", "steps", "joint_steps", "batch", "learning_rate", "tail", "hidden")
     positive(args, "lora_rank", "copies", "threads")
+    # Here, for it loads numpy, which the overview of commands does without.
+    from ..kernels.direction_tokens import DIRECTIONS
+
     if args.hidden < 2 * DIRECTIONS:
         raise ConfigError(
             "the directions alone take up these aligners",

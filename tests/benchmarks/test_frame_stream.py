@@ -55,6 +55,7 @@ def test_percentiles_and_stages_belong_to_the_same_frames(fake: FakeRuntime) -> 
     assert result["p99_ms"] >= result["p90_ms"] >= result["p50_ms"]
     stages = {"prepare", "encode camera", "encode lidar", "connect", "tail", "decode", "rest"}
     assert stages == set(result["stages_ms"])
-    assert sum(stage["min"] for stage in result["stages_ms"].values()) <= times.min() + 1e-6
+    # The timeline is told to a microsecond.
+    assert sum(stage["min"] for stage in result["stages_ms"].values()) <= times.min() + 1e-3
     assert result["peak_memory_bytes"] > 0
     assert "RSS" in result["memory_method"]
