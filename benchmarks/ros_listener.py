@@ -18,6 +18,8 @@ from .ros_silences import SilenceWatch
 
 #: How long anything may take.
 PATIENCE_S = 600.0
+#: A call of a service that nobody has answered is made again.
+_ASK_AGAIN_S = 5.0
 QUESTION = "What is in front of me?"
 _MEMORY = "memory [MB], RSS"
 _SHARED = "memory [MB], of it shared"
@@ -117,7 +119,19 @@ class Listener:
             type=ParameterType.PARAMETER_STRING_ARRAY, string_array_value=list(sensors) or [""]
         )
         request = SetParameters.Request(parameters=[Parameter(name="drop", value=value)])
-        (result,) = done(self._drops.call_async(request)).results
+        end_s = time.monotonic() + PATIENCE_S
+        # An answer is lost where the node has not found its reader yet; asking again does no harm.
+        while True:
+            future = self._drops.call_async(request)
+            again_s = time.monotonic() + _ASK_AGAIN_S
+            while not future.done() and time.monotonic() < again_s:
+                time.sleep(0.001)
+            if future.done():
+                break
+            self._drops.remove_pending_request(future)
+            if time.monotonic() > end_s:
+                raise EngineError("the replay does not answer", field="drop")
+        (result,) = future.result().results
         if not result.successful:
             raise EngineError(result.reason, field="drop")
 
