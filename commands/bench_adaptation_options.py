@@ -147,7 +147,7 @@ def chosen_settings(arguments: Namespace) -> BenchSettings:
         steps=arguments.steps,
         switch_steps=arguments.switch_steps,
         batch=arguments.batch,
-        depths=tuple(_numbers(arguments.depths)),
+        depths=tuple(read_depths(arguments.depths)),
         ships=arguments.ships,
         conditions=conditions,
         baselines=_baselines(arguments.baselines),
@@ -167,14 +167,23 @@ def chosen_settings(arguments: Namespace) -> BenchSettings:
     )
 
 
-def _numbers(text: str) -> list[int]:
+def read_depths(text: str, example: str = _DEPTHS) -> list[int]:
+    """Tail depths of `--depths`, rising.
+
+    Args:
+        text: as typed.
+        example: named in the error.
+
+    Raises:
+        ConfigError: these are none.
+    """
     try:
         found = sorted({int(part) for part in comma_list(text, "--depths")})
     except ValueError:
         found = []
     if not found or found[0] < 1:
         raise ConfigError(
-            f"'{text}' are no depths", field="--depths", remedy=f"give numbers, e.g. {_DEPTHS}"
+            f"'{text}' are no depths", field="--depths", remedy=f"give numbers, e.g. {example}"
         )
     return found
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import ConfigError
 from .arguments import comma_list
+from .bench_adaptation_options import read_depths
 from .bench_common import (
     add_drive_options,
     add_result_options,
@@ -76,7 +77,7 @@ def run_paper(arguments: Namespace) -> dict[str, Any]:
     for name in ("batch", "steps"):
         if getattr(arguments, name) < 1:
             raise ConfigError("it is too small", field=f"--{name}", remedy="give at least 1")
-    depths = _depths(arguments.depths)
+    depths = read_depths(arguments.depths, _DEPTHS)
     runs = _Runs(arguments.runs)
     if not arguments.count_only:
         from .train_common import check_torch
@@ -142,18 +143,6 @@ def run_paper(arguments: Namespace) -> dict[str, Any]:
         "machine": machine_card(arguments.threads, ["torch"]),
         "method": paper_costs.METHOD + how,
     }
-
-
-def _depths(text: str) -> list[int]:
-    try:
-        found = sorted({int(part) for part in comma_list(text, "--depths")})
-    except ValueError:
-        found = []
-    if not found or found[0] < 1:
-        raise ConfigError(
-            f"'{text}' are no depths", field="--depths", remedy=f"give numbers, e.g. {_DEPTHS}"
-        )
-    return found
 
 
 def _task(
