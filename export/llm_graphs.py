@@ -19,7 +19,7 @@ from .calibrate import CalibratedCheckpoint
 from .checkpoint import Checkpoint
 from .decode_weights import write_decode_weights
 from .graph import Dim, GraphBuilder
-from .llm_layers import Layers, Lengths, rotary_tables
+from .llm_layers import AttentionInputs, Layers, Lengths, rotary_tables
 from .quantize import can_quantize, to_int8
 from .recipes import DEFAULT_DEPTHS, LANGUAGE_MODEL
 from .weights import Block, Linear, Matrix, Norm
@@ -248,7 +248,7 @@ def _attend(
         graph.declare_output(f"key_{index}", "float32", grown),
         graph.declare_output(f"value_{index}", "float32", grown),
     )
-    return layers.attention(qkv, past, present, lengths, rotary, bias)
+    return layers.attention(AttentionInputs(qkv, past, rotary, bias, lengths), present)
 
 
 def _rows(lengths: Lengths | None) -> tuple[Dim, Dim]:

@@ -70,6 +70,24 @@ class Lengths(NamedTuple):
     pack: str
 
 
+class AttentionInputs(NamedTuple):
+    """What the attention of a block goes by; names in its graph.
+
+    Attributes:
+        qkv: packed projections of the new tokens.
+        past: keys and values of `[prefix ; text so far]`.
+        rotary: cosines, sines and position ids; None where positions are not rotary.
+        bias: added to the scores.
+        lengths: as `Layers.lengths` gave them.
+    """
+
+    qkv: str
+    past: tuple[str, str]
+    rotary: tuple[str, str, str] | None
+    bias: str
+    lengths: Lengths | None
+
+
 class Layers:
     """Adds layers of one model to one graph."""
 
@@ -238,15 +256,7 @@ class Layers:
         # QuickGelu with alpha 1 is x * sigmoid(x), which is SiLU, in one node.
         return graph.op("Mul", graph.op("QuickGelu", gate, domain=CONTRIB, alpha=1.0), up)
 
-    def attention(
-        self,
-        qkv: str,
-        past: tuple[str, str],
-        present: tuple[str, str],
-        lengths: Lengths | None,
-        rotary: tuple[str, str, str] | None,
-        bias: str,
-    ) -> str:
+    def attention(self, inputs: AttentionInputs, present: tuple[str, str]) -> str:
         """Attention of packed text tokens over `[prefix ; text so far ; these tokens]`.
 
         Keys of the prefix are stored without rotary position, keys of text with theirs, so the
@@ -254,55 +264,47 @@ class Layers:
 
         Where texts are `apart`, each attends to itself alone, as a row of a padded batch, instead
         of to all packed ones with most of them masked.
+
+        Args:
+            inputs: of the block.
+            present: names of the outputs that keys and values with the new ones go to.
         """
+        lengths = inputs.lengths
         if lengths is None:
             raise ValueError("this attention needs lengths")
         out = self._graph.fresh("attention")
         self._graph.choose(
             lengths.apart,
-            lambda: self._apart(qkv, past, lengths, rotary, bias),
-            lambda: self._together(qkv, past, lengths, rotary, bias),
+            lambda: self._apart(inputs, lengths),
+            lambda: self._together(inputs, lengths),
             [out, *present],
         )
         return out
 
-    def _together(
-        self,
-        qkv: str,
-        past: tuple[str, str],
-        lengths: Lengths,
-        rotary: tuple[str, str, str] | None,
-        bias: str,
-    ) -> list[str]:
+    def _together(self, inputs: AttentionInputs, lengths: Lengths) -> list[str]:
         config = self._config
-        cos, sin, positions = rotary or ("", "", "")
+        cos, sin, positions = inputs.rotary or ("", "", "")
         counts = (lengths.past_and_new_minus_1, lengths.past_and_new)
         return self._graph.multi(
             "GroupQueryAttention",
-            [qkv, "", "", *past, *counts, cos, sin, positions, bias],
+            [inputs.qkv, "", "", *inputs.past, *counts, cos, sin, positions, inputs.bias],
             [self._graph.fresh(name) for name in ("attended", "keys", "values")],
             domain=CONTRIB,
             num_heads=config.num_heads,
             kv_num_heads=config.num_kv_heads,
-            do_rotary=int(rotary is not None),
+            do_rotary=int(inputs.rotary is not None),
         )
 
-    def _apart(
-        self,
-        qkv: str,
-        past: tuple[str, str],
-        lengths: Lengths,
-        rotary: tuple[str, str, str] | None,
-        bias: str,
-    ) -> list[str]:
+    def _apart(self, inputs: AttentionInputs, lengths: Lengths) -> list[str]:
         graph, config = self._graph, self._config
         size = config.head_dim
-        rows = graph.op("Squeeze", graph.op("Gather", qkv, lengths.unpack, axis=1), graph.ints(0))
+        unpacked = graph.op("Gather", inputs.qkv, lengths.unpack, axis=1)
+        rows = graph.op("Squeeze", unpacked, graph.ints(0))
         heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
         widths = graph.ints(*(count * size for count in heads))
         query, key, value = graph.multi("Split", [rows, widths], 3, axis=-1)
-        if rotary is not None:
-            cos, sin, positions = rotary
+        if inputs.rotary is not None:
+            cos, sin, positions = inputs.rotary
             query, key = (
                 graph.op(
                     "RotaryEmbedding",
@@ -317,7 +319,7 @@ class Layers:
             )
         mixed, keys, values = graph.multi(
             "Attention",
-            [query, key, value, bias, *past],
+            [query, key, value, inputs.bias, *inputs.past],
             [graph.fresh(name) for name in ("mixed", "keys", "values")],
             q_num_heads=config.num_heads,
             kv_num_heads=config.num_kv_heads,

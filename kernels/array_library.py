@@ -10,6 +10,7 @@ import ctypes
 from pathlib import Path
 
 from . import native
+from .native import ADDRESS, COUNT, FLAG
 
 _FOLDER = Path(native.__file__).parent
 
@@ -28,19 +29,17 @@ SOURCES = tuple(
     )
 )
 
-_ADDRESS, _COUNT, _FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
-
-#: Arguments behind the address of the parameters, and result, by function.
-_FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
-    "array_range_image": ([_ADDRESS, _COUNT, *[_ADDRESS] * 3], _COUNT),
-    "array_bev_grid_add": ([_ADDRESS, _COUNT, *[_ADDRESS] * 5], _COUNT),
-    "array_bev_grid_fill": ([_FLAG, ctypes.c_float, *[_ADDRESS] * 7], None),
-    "array_image_input": ([*[_ADDRESS] * 7, _FLAG], None),
-    "array_prefix_pack": ([*[_ADDRESS] * 3, _FLAG], None),
-    "array_token_states": ([_ADDRESS] * 2, None),
-    "array_token_rows": ([_ADDRESS] * 6, None),
-    "array_top_rows": ([_ADDRESS] * 7, None),
-    "array_half": ([_COUNT, _ADDRESS], None),
+#: The first argument of each is the address of the parameters.
+_FUNCTIONS: native.Signatures = {
+    "array_range_image": ([*[ADDRESS] * 2, COUNT, *[ADDRESS] * 3], COUNT),
+    "array_bev_grid_add": ([*[ADDRESS] * 2, COUNT, *[ADDRESS] * 5], COUNT),
+    "array_bev_grid_fill": ([ADDRESS, FLAG, ctypes.c_float, *[ADDRESS] * 7], None),
+    "array_image_input": ([*[ADDRESS] * 8, FLAG], None),
+    "array_prefix_pack": ([*[ADDRESS] * 4, FLAG], None),
+    "array_token_states": ([ADDRESS] * 3, None),
+    "array_token_rows": ([ADDRESS] * 7, None),
+    "array_top_rows": ([ADDRESS] * 8, None),
+    "array_half": ([ADDRESS, COUNT, ADDRESS], None),
 }
 
 
@@ -48,10 +47,7 @@ class ArrayLibrary:
     """The functions of `arrays.c`; each may run in several threads at once."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        for name, (arguments, result) in _FUNCTIONS.items():
-            function = getattr(library, name)
-            function.argtypes = [_ADDRESS, *arguments]
-            function.restype = result
+        native.declare(library, _FUNCTIONS)
         self.range_image = library.array_range_image
         self.bev_grid_add = library.array_bev_grid_add
         self.bev_grid_fill = library.array_bev_grid_fill

@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _COMPILERS = ("cc", "gcc", "clang")
@@ -30,6 +30,12 @@ EXACT = (*_COMMON, "-fno-trapping-math", "-ffp-contract=off")
 _TUNINGS = (("-march=native",), ("-mcpu=native",), ())
 
 _TIMEOUT_S = 120
+
+#: Kinds of arguments.
+ADDRESS, COUNT, FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+
+#: Arguments and result, by the name of a C function; None for a function without one.
+Signatures = Mapping[str, tuple[Sequence[type], type | None]]
 
 
 def load_native(
@@ -59,6 +65,18 @@ def load_native(
         return ctypes.CDLL(str(path)), f"compiled with {compiler}"
     except (OSError, subprocess.SubprocessError) as error:
         return None, f"{compiler} gave no library: {error}"
+
+
+def declare(library: ctypes.CDLL, signatures: Signatures) -> None:
+    """Tell ctypes what the functions of a library take and give.
+
+    Raises:
+        AttributeError: the library lacks one.
+    """
+    for name, (arguments, result) in signatures.items():
+        function = getattr(library, name)
+        function.argtypes = list(arguments)
+        function.restype = result
 
 
 def _key(compiler: str, sources: Sequence[Path], machine: str, flags: Sequence[str]) -> str:

@@ -13,18 +13,16 @@ from pathlib import Path
 from numpy.typing import NDArray
 
 from . import native
+from .native import ADDRESS, COUNT
 
 #: The file to compile.
 SOURCES = (Path(native.__file__).with_name("plan_choice.c"),)
 
-_ADDRESS, _COUNT = ctypes.c_void_p, ctypes.c_int64
-
-#: Arguments and result, by function.
-_FUNCTIONS: dict[str, tuple[list[type], type | None]] = {
-    "plan_logits": ([*[_COUNT] * 4, *[_ADDRESS] * 8], None),
-    "plan_best": ([_ADDRESS, ctypes.c_double, *[_ADDRESS] * 3], _COUNT),
-    "plan_shares": ([_ADDRESS] * 2, None),
-    "plan_steps": ([_ADDRESS, *[_COUNT] * 2, *[ctypes.c_double] * 2, _ADDRESS], _COUNT),
+_FUNCTIONS: native.Signatures = {
+    "plan_logits": ([*[COUNT] * 4, *[ADDRESS] * 8], None),
+    "plan_best": ([ADDRESS, ctypes.c_double, *[ADDRESS] * 3], COUNT),
+    "plan_shares": ([ADDRESS] * 2, None),
+    "plan_steps": ([ADDRESS, *[COUNT] * 2, *[ctypes.c_double] * 2, ADDRESS], COUNT),
 }
 
 
@@ -32,10 +30,7 @@ class PlanLibrary:
     """The functions of `plan_choice.c`; each may run in several threads at once."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        for name, (arguments, result) in _FUNCTIONS.items():
-            function = getattr(library, name)
-            function.argtypes = arguments
-            function.restype = result
+        native.declare(library, _FUNCTIONS)
         self.logits = library.plan_logits
         self.best = library.plan_best
         self.shares = library.plan_shares

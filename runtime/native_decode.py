@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels import native
+from ..kernels.native import ADDRESS, COUNT
 from .engine_key import machine_identity
 from .errors import CacheError, EngineError
 from .files import cache_dir
@@ -45,6 +46,13 @@ _SOURCES = tuple(
     Path(native.__file__).with_name(name)
     for name in ("decode_step.c", "decode_products.h", "decode_threads.h")
 )
+
+_FUNCTIONS: native.Signatures = {
+    "decoder_open": ([ADDRESS] * 5, ADDRESS),
+    "decoder_close": ([ADDRESS], None),
+    "decoder_step": ([ADDRESS, ADDRESS, COUNT, ADDRESS, ADDRESS], ctypes.c_int),
+    "decoder_logits": ([*[ADDRESS] * 4, COUNT, ADDRESS], None),
+}
 
 
 class _Shape(ctypes.Structure):
@@ -102,7 +110,8 @@ class NativeDecoder:
             MemoryError: there is no memory for the buffers.
         """
         config = manifest.config
-        self._library = _declare(library)
+        native.declare(library, _FUNCTIONS)
+        self._library = library
         self._config = config
         index: dict[str, dict[str, Any]] = json.loads((folder / INDEX_NAME).read_bytes())
         self._weights = np.memmap(folder / WEIGHTS_NAME, dtype=np.uint8, mode="r")
@@ -262,16 +271,3 @@ def _block(
     for name in MATRICES:
         values[f"{name}_factor"] = float(index[f"{number}.{name}"]["factor"])
     return _Block(**values)
-
-
-def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
-    address, integer = ctypes.c_void_p, ctypes.c_int64
-    library.decoder_open.argtypes = [address] * 5
-    library.decoder_open.restype = address
-    library.decoder_close.argtypes = [address]
-    library.decoder_close.restype = None
-    library.decoder_step.argtypes = [address, address, integer, address, address]
-    library.decoder_step.restype = ctypes.c_int
-    library.decoder_logits.argtypes = [address] * 4 + [integer, address]
-    library.decoder_logits.restype = None
-    return library

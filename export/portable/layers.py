@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ...runtime.model_config import LanguageModelConfig
 from ...runtime.packing import MASKED
 from ..graph import GraphBuilder
-from ..llm_layers import Layers, Lengths
+from ..llm_layers import AttentionInputs, Layers
 from ..quantize import to_int4
 from ..weights import BLOCK, AffineBlocks, Linear, Matrix, Norm
 
@@ -156,17 +156,9 @@ class PortableLayers(Layers):
         gate, up = graph.multi("Split", [x], 2, axis=-1, num_outputs=2)
         return graph.op("Mul", graph.op("Mul", gate, graph.op("Sigmoid", gate)), up)
 
-    def attention(
-        self,
-        qkv: str,
-        past: tuple[str, str],
-        present: tuple[str, str],
-        lengths: Lengths | None,
-        rotary: tuple[str, str, str] | None,
-        bias: str,
-    ) -> str:
+    def attention(self, inputs: AttentionInputs, present: tuple[str, str]) -> str:
         """See `Layers.attention`; causality is a mask, as no operator knows of it."""
-        graph, config = self._graph, self._config
+        (qkv, past, rotary, bias, _), graph, config = inputs, self._graph, self._config
         heads, kv_heads, size = config.num_heads, config.num_kv_heads, config.head_dim
         sizes = graph.ints(heads * size, kv_heads * size, kv_heads * size)
         parts = graph.multi("Split", [qkv, sizes], 3, axis=-1)
