@@ -106,6 +106,11 @@ class TensorRtLoader:
             machine=machine_identity(f"{context.name} {context.architecture}"),
         )
 
+    def is_built(self, graph: ExportedGraph) -> bool:
+        """Whether the engine of a graph is there, for this TensorRT and device."""
+        key = self.key(graph)
+        return any(engine.manifest.key == key for engine in self._store.entries())
+
     def build(self, graph: ExportedGraph) -> Path:
         """The folder of the engine of a graph, built now if it is not there."""
         context = self.context

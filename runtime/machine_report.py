@@ -34,11 +34,13 @@ class Finding:
         name: of it.
         works: whether it can be used here; None for what is only information.
         detail: version or place, or why it cannot be used and what to do.
+        lacks: the reason alone, in few words, of what cannot be used.
     """
 
     name: str
     works: bool | None
     detail: str
+    lacks: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,21 +122,25 @@ def backend_findings(open_context: Callable[[], object] | None = None) -> list[F
     version = onnxruntime.__version__
     providers = onnxruntime.get_available_providers()
     found = [Finding("onnxruntime-cpu", True, f"ONNX Runtime {version}")]
-    for name, provider in (
-        ("onnxruntime-cuda", "CUDAExecutionProvider"),
-        ("onnxruntime-tensorrt", "TensorrtExecutionProvider"),
+    for name, provider, short in (
+        ("onnxruntime-cuda", "CUDAExecutionProvider", "CUDA"),
+        ("onnxruntime-tensorrt", "TensorrtExecutionProvider", "TensorRT"),
     ):
         there = provider in providers
         why = (
             f"this ONNX Runtime {version} has no {provider}: install onnxruntime-gpu for this board"
         )
-        found.append(Finding(name, there, f"ONNX Runtime {version}" if there else why))
+        detail = f"ONNX Runtime {version}" if there else why
+        found.append(Finding(name, there, detail, "" if there else f"no {short} provider"))
     try:
         if open_context is None:
             from .backends.tensorrt_context import open_context
         context = open_context()
     except EngineError as error:
-        found.append(Finding("tensorrt", False, f"{error.problem}; {error.remedy}"))
+        why = f"{error.problem}; {error.remedy}"
+        module = error.__cause__ if isinstance(error.__cause__, ImportError) else None
+        lacks = f"no module {module.name}" if module else "no CUDA device"
+        found.append(Finding("tensorrt", False, why, lacks))
     else:
         trt, name = getattr(context, "trt", None), getattr(context, "name", "a device")
         architecture = getattr(context, "architecture", "")

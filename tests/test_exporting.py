@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from tailwire.cli import main
 from tailwire.export.portable.exporter import ExportOptions
 from tailwire.export.portable.manifest import (
     MANIFEST_NAME,
@@ -108,6 +110,21 @@ def test_exact_blocks_of_32_are_for_onnx_alone(conditioned: Exports) -> None:
     folder = conditioned.get("int4", "onnx")
     graph = read_export(folder).graph("embed")
     assert problems_of(folder / graph.file, graph)[0].startswith("4-bit numbers in blocks of 32")
+
+
+def test_doctor_places_every_graph_of_an_export(
+    conditioned: Exports, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = conditioned.get("int4", "onnx")
+    assert main(["doctor", "--engines", str(folder), "--json"]) == 0
+    graphs = json.loads(capsys.readouterr().out)["graphs"]
+    assert set(graphs) == {graph.role for graph in read_export(folder).graphs}
+    assert "CPU, onnxruntime-portable: no module" in graphs["connection"]["runs"]
+    # What TensorRT would not take on a device either.
+    assert "4-bit numbers in blocks of 32" in graphs["embed"]["runs"]
+    assert main(["doctor", "--engines", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert f"where the graphs of {folder} would run" in said and "blocks 4-5" in said
 
 
 def encoder_outputs(folder: Path, name: str) -> list[NDArray[np.float32]]:

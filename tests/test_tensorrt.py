@@ -65,7 +65,9 @@ def test_engines_are_built_once_for_the_sizes_of_the_export(
 ) -> None:
     trt = FakeTensorRt(driver)
     loader = loader_of(exports, trt, tmp_path)
+    assert not any(map(loader.is_built, loader.manifest.graphs))
     folders = loader.build_all()
+    assert all(map(loader.is_built, loader.manifest.graphs))
     assert len(set(folders)) == len(trt.built) == len(loader.manifest.graphs)
     assert set(trt.flags) == {1 << 2}  # Strongly typed.
     graph = loader.manifest.graph("encoder camera")

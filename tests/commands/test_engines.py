@@ -19,6 +19,10 @@ def test_doctor_says_what_can_run_and_what_has_not(capsys: pytest.CaptureFixture
     assert found["backends"]["onnxruntime-cpu"]["works"] is True
     assert found["backends"]["tensorrt"]["works"] is False
     assert "python3-libnvinfer" in found["backends"]["tensorrt"]["detail"]
+    assert found["parts"]["tail"]["by_default"] == "CPU, onnxruntime-cpu"
+    assert "no CUDA provider" in found["parts"]["tail"]["exported"] and found["graphs"] == {}
+    for text in ("stand-ins", "memory runs out", "Runtime.engines_on_cpu"):
+        assert text in found["memory"] and text in said
 
 
 @pytest.mark.parametrize(
@@ -31,6 +35,8 @@ def test_doctor_says_what_can_run_and_what_has_not(capsys: pytest.CaptureFixture
         (["parity"], "--export: portable graphs are compared from a folder"),
         (["parity", "--tokens", "0"], "--tokens: the number is too small"),
         (["build", "nowhere"], "the export cannot be read"),
+        (["doctor", "--engines", "nowhere"], "the export cannot be read"),
+        (["doctor", "--pack", "nowhere"], "the manifest cannot be read"),
     ],
 )
 def test_wrong_input_is_named(
