@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from ..engine import Array, TensorSpec
 from ..errors import DeviceMemoryError, EngineError
+from .worker_cpus import affinities
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -154,6 +155,9 @@ def session_options(threads: int) -> ort.SessionOptions:
     options.log_severity_level = 3
     # Engines take turns: a pool that spins after its run would steal the next engine's core.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    where = affinities(threads)
+    if where is not None:
+        options.add_session_config_entry("session.intra_op_thread_affinities", where)
     return options
 
 

@@ -1,0 +1,77 @@
+"""Further threads of a run keep to parts of the CPUs that share nothing."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
+from tailwire.runtime.backends.worker_cpus import affinities, allowed_cpus, parts_for_workers
+
+needs_two_cpus = pytest.mark.skipif(
+    len(allowed_cpus()) < 2, reason="needs a system that names two CPUs of this process"
+)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 8, 12])
+@pytest.mark.parametrize("threads", [1, 2, 3, 4, 8])
+def test_parts_share_no_cpu_and_leave_one_to_the_caller(count: int, threads: int) -> None:
+    cpus = [3 + 2 * number for number in range(count)]
+    parts = parts_for_workers(cpus, threads)
+    if threads == 1 or threads > count:
+        assert not parts
+        return
+    assert len(parts) == threads - 1
+    used = [cpu for part in parts for cpu in part]
+    assert all(parts)
+    assert len(used) == len(set(used))
+    left = set(cpus) - set(used)
+    assert left
+    # No part is larger than another by more than one CPU, the caller's included.
+    sizes = [len(left), *map(len, parts)]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@needs_two_cpus
+def test_they_are_written_as_onnx_runtime_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4, 5})
+    assert affinities(2) == "4,5,6"
+    assert affinities(3) == "3,4;5,6"
+    assert affinities(1) is None
+    assert affinities(7) is None
+
+
+@needs_two_cpus
+def test_threads_of_an_engine_run_there(tmp_path: Path) -> None:
+    before = _threads()
+    engine = OnnxRuntimeEngine(_graph(tmp_path), threads=2)
+    born = _threads() - before
+    assert len(born) == 1
+    (worker,) = born
+    assert worker != threading.get_native_id()
+    assert os.sched_getaffinity(worker) == set(parts_for_workers(allowed_cpus(), 2)[0])
+    # The caller is where it was.
+    assert tuple(sorted(os.sched_getaffinity(0))) == allowed_cpus()
+    (found,) = engine.run({"x": np.ones((4, 4), np.float32)}).values()
+    assert np.array_equal(found, np.full((4, 4), 4, np.float32))
+
+
+def _threads() -> set[int]:
+    return {int(path.name) for path in Path("/proc/self/task").iterdir()}
+
+
+def _graph(folder: Path) -> Path:
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4, 4]) for name in ("x", "y")]
+    node = helper.make_node("MatMul", ["x", "x"], ["y"])
+    graph = helper.make_graph([node], "square", value[:1], value[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    path = folder / "square.onnx"
+    onnx.save(model, path)
+    return path
