@@ -57,13 +57,20 @@ def open_runtime(config: RuntimeConfig | None = None, progress: Progress | None 
     if config.backend != DEFAULT_BACKEND:
         if config.precisions:
             raise ConfigError(
-                f"back end {config.backend} runs the one precision that was exported",
+                f"back end {config.backend} runs precisions that were exported",
                 field="precisions",
-                remedy="leave it out, or use the back end " + DEFAULT_BACKEND,
+                remedy="name further exports in tail_engines, or use the back end "
+                + DEFAULT_BACKEND,
             )
         from .exported_assembly import open_exported
 
         return open_exported(config, tell)
+    if config.tail_engines:
+        raise ConfigError(
+            f"back end {config.backend} runs no exports",
+            field="tail_engines",
+            remedy="name precisions instead, or another back end",
+        )
     return Assembly(config, tell).runtime()
 
 

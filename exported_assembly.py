@@ -36,6 +36,7 @@ from .runtime.engine import Engine, EngineLoader
 from .runtime.errors import ConfigError, EngineError
 from .runtime.language_model import LanguageModel
 from .runtime.model_config import LanguageModelConfig, Precision
+from .runtime.model_manifest import read_manifest as read_model
 from .runtime.pack import Pack
 from .runtime.runtime import Runtime
 from .tensorrt_store import TensorRtLoader
@@ -76,21 +77,30 @@ class WithCpu:
     That is known when the engine is opened, or later, when a run finds the device's memory used up.
     """
 
-    def __init__(self, loader: EngineLoader, progress: Progress) -> None:
-        self._loader = loader
+    def __init__(self, loader: EngineLoader, progress: Progress, label: str = "") -> None:
+        self._loader, self._progress, self._label = loader, progress, label
         #: What runs on the CPU, and why.
         self.spares = Spares(progress)
 
+    def beside(self, export: Path) -> WithCpu:
+        """A loader of another export on the same device, whose engines take turns with these."""
+        loader = self._loader
+        if isinstance(loader, TensorRtLoader):
+            loader = TensorRtLoader(export, self._progress, context=loader.context)
+        found = WithCpu(loader, self._progress, f"{export.name}/")
+        found.spares = self.spares
+        return found
+
     def __call__(self, path: Path, *, threads: int) -> Engine:
         """The engine of a graph; what goes to the CPU is said."""
-        spare = partial(_fused, path, threads=threads)
+        spare, name = partial(_fused, path, threads=threads), f"{self._label}{path.name}"
         try:
             engine = self._loader(path, threads=threads)
         except EngineError as error:
             engine = spare()
-            self.spares.note(path.name, error)
+            self.spares.note(name, error)
             return engine
-        return EngineWithSpare(engine, spare, path.name, self.spares)
+        return EngineWithSpare(engine, spare, name, self.spares)
 
 
 def loader_of(backend: str, export: Path, progress: Progress) -> EngineLoader:
@@ -127,6 +137,12 @@ def open_exported(config: RuntimeConfig, progress: Progress) -> Runtime:
     assembly = ExportedAssembly(config, folder, loader, progress)
     sources = assembly.sources()
     assembly.check_pack(sources.pack, sources.checkpoint_sha256)
+    for precision, name in config.tail_engines.items():
+        further = Path(name)
+        beside = loader.beside(further) if isinstance(loader, WithCpu) else loader
+        tail = ExportedAssembly(config, further, beside, progress)
+        tail.check_pack(sources.pack, sources.checkpoint_sha256)
+        assembly.take_tail(precision, tail)
     return assembly.runtime()
 
 
@@ -167,6 +183,7 @@ class ExportedAssembly(PackAssembly):
             self.spares = loader.spares
         self._loader = self._checked(loader)
         self.manifest: ExportManifest = read_export(folder)
+        self._tails: dict[Precision, ExportedAssembly] = {}
 
     def _checked(self, loader: EngineLoader) -> EngineLoader:
         """A loader whose engines must give what their graphs give."""
@@ -183,6 +200,44 @@ class ExportedAssembly(PackAssembly):
             return engine
 
         return load
+
+    def take_tail(self, precision: Precision, other: ExportedAssembly) -> None:
+        """Have a policy choose the tail of another export of the same pack.
+
+        Args:
+            precision: what plans call it.
+            other: not opened yet.
+
+        Raises:
+            ConfigError: the first export is called so itself, or its stages are cut elsewhere.
+        """
+        own, its = (read_model(one._folder / LANGUAGE_MODEL_FOLDER) for one in (self, other))
+        field = f"tail_engines.{precision}"
+        if precision == own.precision:
+            raise ConfigError(
+                f"{self._folder} is called {precision} in plans itself",
+                field=field,
+                remedy="call the other one by another precision",
+            )
+        cuts = [
+            ([(g.start, g.stop) for g in one.groups], one.max_text_tokens) for one in (own, its)
+        ]
+        if cuts[0] != cuts[1]:
+            raise ConfigError(
+                f"{other._folder} has other depths or lengths than {self._folder}",
+                field=field,
+                remedy="export both with the same --depths and --question-tokens",
+            )
+        self._tails[precision] = other
+
+    def _other_precisions(
+        self, depths: tuple[int, ...], change: FoldedChange | None
+    ) -> dict[Precision, LanguageModel]:
+        found: dict[Precision, LanguageModel] = {}
+        for precision, other in self._tails.items():
+            found[precision] = other.language_model(depths, change)
+            self._opened += other._opened
+        return found
 
     def check_pack(self, pack: Pack, model_sha256: str) -> None:
         """Refuse an export of another pack or language model.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..runtime.measured_variants import MeasuredVariant
 from .evaluation import Mark
 from .evaluation_figures import accuracy_row, scene_interval, set_accuracy
 from .measure import Timings
@@ -59,6 +60,33 @@ def variant_rows(
             }
         )
     return rows
+
+
+def measured_variants(
+    rows: Sequence[Mapping[str, Any]], guessed: Mapping[str, Any], measured_on: str
+) -> list[MeasuredVariant]:
+    """What a pack keeps of it.
+
+    Args:
+        rows: of `variant_rows`, the first one of the pack in float32.
+        guessed: of `baselines`.
+        measured_on: in words.
+    """
+    questions = guessed["questions"]
+    return [
+        MeasuredVariant(
+            variant=row["variant"],
+            measured_on=measured_on,
+            questions=questions,
+            right=round(row["accuracy"] * questions),
+            blind_accuracy=guessed["blind_accuracy"],
+            difference_points=row["difference_points"],
+            interval_points=row["difference_interval_95"],
+            same_answers=row["same_answers"],
+            bytes=row["bytes"],
+        )
+        for row in rows
+    ]
 
 
 def baselines(marks: Sequence[Mark], reference: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..benchmarks.exam import Exam
     from ..benchmarks.variants import OpenVariant
+    from ..runtime.runtime import Runtime
 
 _VARIANTS = (
     "fp32;fp32,encoders=fp16;fp32,encoders=int8;fp32,tail=int8;fp32,tail=int4;fp32,head=int4;"
@@ -64,6 +65,13 @@ def add_variants(benches: _SubParsersAction[ArgumentParser]) -> None:
         required=True,
         help="where exports are made, and found again",
     )
+    parser.add_argument(
+        "--note-in",
+        metavar="PACK_DIR",
+        type=Path,
+        help="put what was measured into the calibration of this pack, where the scheduler and "
+        "`tailwire export` find it; the first variant must be fp32",
+    )
     parser.add_argument("--limit", type=int, default=_LIMIT, help=f"of a keyframe ({_LIMIT})")
     parser.add_argument(
         "--keyframes", type=int, default=_KEYFRAMES, help=f"evenly over the drives ({_KEYFRAMES})"
@@ -90,6 +98,8 @@ def run_variants(arguments: Namespace) -> dict[str, Any]:
             field="--variants",
             remedy="name them with ';' between them",
         )
+    if arguments.note_in is not None:
+        _check_note(arguments.note_in, names[0])
     from ..benchmarks.exam import set_exam
     from ..benchmarks.measure import machine_card
     from ..benchmarks.result_file import figure
@@ -122,10 +132,17 @@ def run_variants(arguments: Namespace) -> dict[str, Any]:
     finally:
         variants.close()
     rows = variant_rows(marks, names, {one.name: one.part_bytes for one in opened}, stages)
+    guessed = baselines(marks, names[0])
+    if arguments.note_in is not None:
+        from ..benchmarks.variant_figures import measured_variants
+        from ..runtime.calibrated_pack import note_variants
+
+        told = measured_variants(rows, guessed, _measured_on(exam, opened[0].runtime))
+        note_variants(arguments.note_in, told)
     return {
         "benchmark": "variants",
         "reference": names[0],
-        **baselines(marks, names[0]),
+        **guessed,
         "variants": rows,
         "notes": list(exam.notes),
         "settings": {
@@ -146,6 +163,31 @@ def run_variants(arguments: Namespace) -> dict[str, Any]:
         "machine": machine_card(arguments.threads),
         "method": METHOD,
     }
+
+
+def _check_note(folder: Path, reference: str) -> None:
+    """Say now, and not after an hour, that nothing can be put there.
+
+    Raises:
+        ConfigError: what others are compared with is not the pack in float32.
+        PackError: the folder is no pack.
+    """
+    from ..runtime.pack import load_pack
+
+    if reference != "fp32":
+        raise ConfigError(
+            f"variants are noted beside fp32, and the first one here is {reference}",
+            field="--note-in",
+            remedy="begin the list with fp32",
+        )
+    load_pack(folder)
+
+
+def _measured_on(exam: Exam, runtime: Runtime) -> str:
+    return (
+        f"{len(exam.items)} questions ({exam.split}) about {len(exam.asked_tokens)} keyframes of "
+        f"{len(exam.drives)} scenes, language model {runtime.model.manifest.name}"
+    )
 
 
 def _asked(exam: Exam, opened: Sequence[OpenVariant]) -> tuple[Any, tuple[str, ...]]:

@@ -14,6 +14,7 @@ from .keyframes import spread_moments
 
 if TYPE_CHECKING:
     from ..export.portable.manifest import ExportManifest
+    from ..runtime.config import RuntimeConfig
 
 _FRAMES = 48
 
@@ -86,7 +87,33 @@ def _run(arguments: Namespace) -> int:
         moments=lambda: spread_moments(arguments.calibrate, arguments.keyframes, _say),
         progress=_say,
     )
-    return _show(manifest, arguments.out)
+    status = _show(manifest, arguments.out)
+    _tell_accuracy(config, arguments.target, arguments.precision)
+    return status
+
+
+def _tell_accuracy(config: RuntimeConfig, target: str, precision: str) -> None:
+    """Print what the pack gets right at these precisions, where that was measured."""
+    from ..export.portable.precisions import read_precisions
+    from ..runtime.calibration_table import read_calibration
+    from ..runtime.config import CONDITIONED_STARTER_PACK, STARTER_PACK, pack_folder
+    from ..runtime.errors import PackError
+    from ..runtime.files import inside
+    from ..runtime.pack import read_manifest
+
+    if config.pack in (STARTER_PACK, CONDITIONED_STARTER_PACK):
+        return
+    folder = pack_folder(config.pack)
+    name = read_manifest(folder).calibration
+    known = () if name is None else read_calibration(inside(folder, name, error=PackError)).variants
+    wanted = read_precisions(precision)
+    for one in known:
+        of, _, words = one.variant.rpartition(":")
+        if of == "cpu" or (of or "onnx") != target or read_precisions(words) != wanted:
+            continue
+        print(f"measured at these precisions, in ONNX Runtime on the CPU: {one.told()}")
+        return
+    print("what the pack gets right at these precisions was not measured: tailwire bench variants")
 
 
 def _depths(text: str | None) -> tuple[int, ...]:

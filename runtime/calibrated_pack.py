@@ -1,10 +1,11 @@
 """Puts a calibration table into a pack, beside the old one or in its place, so that a pack is whole
-at every moment."""
+at every moment. What was measured of variants of the pack stays with it."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import yaml
 from .calibration_table import CalibrationTable, read_calibration
 from .errors import PackError
 from .files import inside, open_atomic, write_atomic
+from .measured_variants import MeasuredVariant
 from .new_pack import check_target, new_pack
 from .pack import MANIFEST_NAME, FileSpec, PackManifest, load_pack
 
@@ -43,7 +45,7 @@ def write_calibrated_pack(source: Path, folder: Path, table: CalibrationTable) -
                     inside(source, name, error=PackError).open("rb") as there,
                 ):
                     shutil.copyfileobj(there, file)
-        _put(aside, old, table, CALIBRATION)
+        _put(aside, old, _with_variants(source, old, table), CALIBRATION)
         load_pack(aside)
 
 
@@ -58,6 +60,7 @@ def calibrate_in_place(folder: Path, table: CalibrationTable) -> None:
         CacheError: the disk is full, or the folder cannot be written.
     """
     old = load_pack(folder).manifest
+    table = _with_variants(folder, old, table)
     content = table.to_json().encode()
     name = CALIBRATION
     if old.calibration == name:
@@ -67,6 +70,28 @@ def calibrate_in_place(folder: Path, table: CalibrationTable) -> None:
     if old.calibration is not None and old.calibration != name:
         with suppress(OSError):
             inside(folder, old.calibration, error=PackError).unlink()
+
+
+def note_variants(folder: Path, variants: Sequence[MeasuredVariant]) -> None:
+    """Put into a pack what it gets right at other precisions, in place of what was known of it.
+
+    Raises:
+        PackError: the pack is broken.
+        CacheError: the disk is full, or the folder cannot be written.
+    """
+    name = load_pack(folder).manifest.calibration
+    table = CalibrationTable.of("no plans were measured", ())
+    if name is not None:
+        table = read_calibration(inside(folder, name, error=PackError))
+    calibrate_in_place(folder, table.model_copy(update={"variants": tuple(variants)}))
+
+
+def _with_variants(source: Path, old: PackManifest, table: CalibrationTable) -> CalibrationTable:
+    """A new table with the variants of the old one, which are of the same weights."""
+    if table.variants or old.calibration is None:
+        return table
+    before = read_calibration(inside(source, old.calibration, error=PackError))
+    return table.model_copy(update={"variants": before.variants})
 
 
 def _put(folder: Path, old: PackManifest, table: CalibrationTable, name: str) -> None:

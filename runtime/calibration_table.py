@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import PackError
+from .measured_variants import MeasuredVariant
 from .model_config import Precision
 
 #: Far above what a measurement gives: 100 plans of 30 topics in 4 conditions are 12,000 cells.
@@ -98,6 +99,7 @@ class CalibrationTable(BaseModel):
         topics: kinds and directions of questions.
         conditions: of light and weather.
         rows: numbers of plan, topic and condition, questions, right answers, of each cell.
+        variants: the pack at other precisions, beside itself; measured apart from the rest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -111,6 +113,7 @@ class CalibrationTable(BaseModel):
     rows: Annotated[
         tuple[tuple[_Index, _Index, _Index, _Count, _Count], ...], Field(max_length=_MAX_CELLS)
     ]
+    variants: Annotated[tuple[MeasuredVariant, ...], Field(max_length=_MAX_NAMES)] = ()
 
     @model_validator(mode="after")
     def _rows_fit(self) -> CalibrationTable:
@@ -181,14 +184,18 @@ class CalibrationTable(BaseModel):
 
     def to_json(self) -> str:
         """Text of the file: a line for each plan and for the cells of a plan and topic."""
-        data = self.model_dump(mode="json", exclude={"plans", "rows"})
+        data = self.model_dump(mode="json", exclude={"plans", "rows", "variants"})
         head = ",\n".join(f"{json.dumps(key)}:{json.dumps(value)}" for key, value in data.items())
         plans = ",\n".join(plan.model_dump_json(exclude_defaults=True) for plan in self.plans)
         lines: dict[tuple[int, int], list[str]] = {}
         for row in self.rows:
             lines.setdefault(row[:2], []).append(json.dumps(row, separators=(",", ":")))
         rows = ",\n".join(",".join(line) for line in lines.values())
-        return f'{{{head},\n"plans":[\n{plans}\n],\n"rows":[\n{rows}\n]}}\n'
+        text = f'{{{head},\n"plans":[\n{plans}\n],\n"rows":[\n{rows}\n]'
+        if self.variants:
+            told = ",\n".join(one.model_dump_json() for one in self.variants)
+            text += f',\n"variants":[\n{told}\n]'
+        return text + "}\n"
 
 
 def read_calibration(path: Path) -> CalibrationTable:

@@ -78,6 +78,8 @@ class RuntimeConfig(BaseModel):
         backend: what executes engines: `onnxruntime-cpu` those of the cache, the others
             (`exported_assembly.LOADERS`) the graphs of `engines`.
         engines: folder that `tailwire export` wrote.
+        tail_engines: further exports of the same pack whose tails a policy may choose, by the
+            precision to call them; each is loaded whole, beside the first, whose head serves all.
         policy: what chooses the encoders of a frame; `fixed` runs them all.
         budget: limits per frame.
         depths: tail depths that a policy may choose; None for all that engines and pack allow.
@@ -97,6 +99,7 @@ class RuntimeConfig(BaseModel):
     max_age_ms: float = Field(default=1000.0, gt=0)
     backend: str = "onnxruntime-cpu"
     engines: str | None = None
+    tail_engines: dict[Precision, str] = Field(default_factory=dict)
     policy: PolicyName = "fixed"
     budget: Budget = Budget()
     depths: tuple[Annotated[int, Field(gt=0)], ...] | None = None

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from .bound_utility import BoundUtility
 from .calibration_table import CalibrationCell, CalibrationTable
+from .measured_variants import worth_of_tails
 from .model_config import Precision
 from .pack import PackManifest
 from .plan_space import PlanSpace
@@ -102,6 +103,21 @@ class UtilityModel:
         return (none if by_depth is None else by_depth) * (
             none if by_precision is None else by_precision
         )
+
+    def take_precisions(self, worth: Mapping[Precision, float]) -> None:
+        """Take over what tails of other precisions are worth, where the table did not count them.
+
+        Args:
+            worth: by precision, see `measured_variants.worth_of_tails`.
+        """
+        depth, own = self.reference
+        counted = {precision for _, precision in self._worth}
+        if own is None or not worth.get(own, 1.0):
+            return
+        for precision, share in worth.items():
+            if precision not in counted:
+                beside = share / worth.get(own, 1.0)
+                self._worth[depth, precision] = np.full(len(KINDS), beside)
 
     def accuracy(
         self,
@@ -222,7 +238,10 @@ def fit_utility(table: CalibrationTable, manifest: PackManifest) -> UtilityModel
     Returns:
         None of a table that counted no plan with a sensor.
     """
-    return fit_cells(list(table.cells), SensorTraits.of(manifest), table.dispersion)
+    model = fit_cells(list(table.cells), SensorTraits.of(manifest), table.dispersion)
+    if model is not None:
+        model.take_precisions(worth_of_tails(table.variants))
+    return model
 
 
 def fit_cells(

@@ -18,14 +18,16 @@ from tailwire.runtime.asking import Preparer
 from tailwire.runtime.config import RuntimeConfig
 from tailwire.runtime.connections import ConnectionSpec
 from tailwire.runtime.encoders import EncoderSpec, LidarInput
-from tailwire.runtime.errors import ConfigError
+from tailwire.runtime.errors import ConfigError, EngineError
 from tailwire.runtime.frames import SensorFrame
 from tailwire.runtime.model_config import Precision
 from tailwire.runtime.plan_costs import tail_part
-from tailwire.runtime.plans import Plan
+from tailwire.runtime.plans import Plan, SensorAction
 from tailwire.runtime.questions import Question
 from tailwire.runtime.scheduler import PlanRequest
 
+from .detector_packs import frames
+from .exports import Exports
 from .packs import write_small_pack
 
 if TYPE_CHECKING:
@@ -73,13 +75,15 @@ class AtPrecision:
     """Runs everything, with the tail at one precision."""
 
     precision: Precision
+    sensors: tuple[str, ...] = ("lidar_top",)
     seen: PlanRequest | None = None
 
     def choose(self, request: PlanRequest) -> Plan:
         self.seen = request
-        cost = request.cost({"lidar_top": "run"}, request.tail_blocks, self.precision)
+        actions: dict[str, SensorAction] = dict.fromkeys(self.sensors, "run")
+        cost = request.cost(actions, request.tail_blocks, self.precision)
         return Plan(
-            sensors={"lidar_top": "run"},
+            sensors=actions,
             tail_blocks=request.tail_blocks,
             precision=self.precision,
             flops=cost.flops,
@@ -118,7 +122,47 @@ def test_all_precisions_are_measured(config: RuntimeConfig) -> None:
         assert {tail_part(depth, "fp32"), tail_part(depth, "int8")} <= known.keys()
 
 
-def test_exports_have_one_precision(config: RuntimeConfig) -> None:
-    changed = config.model_copy(update={"backend": "onnxruntime-portable", "engines": "nowhere"})
-    with pytest.raises(ConfigError, match="precisions"):
-        open_runtime(changed)
+@pytest.fixture(scope="module")
+def exports(
+    export_cache: None, tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory
+) -> Exports:
+    return Exports(tiny, tmp_path_factory.mktemp("tails"), "conditioned")
+
+
+def of_exports(exports: Exports, **changes: object) -> RuntimeConfig:
+    # A tail as deep as the connection: stages from there on have the tail's precision.
+    first = {"backend": "onnxruntime-portable", "engines": str(exports.get("fp32"))}
+    return exports.config.model_copy(update={**first, "tail_blocks": 3, **changes})
+
+
+def test_the_tail_of_another_export_answers_where_the_plan_says_so(exports: Exports) -> None:
+    further = str(exports.get("fp32,tail=int4"))
+    found: dict[str, tuple[float, ...]] = {}
+    with open_runtime(of_exports(exports, tail_engines={"int4": further})) as rt:
+        for precision in ("fp32", "int4"):
+            policy = rt.parts.policy = AtPrecision(precision, tuple(rt.sensors))
+            answers = rt.answer([rt.prepare(ASKED)], frames(0))
+            assert policy.seen is not None and policy.seen.precisions == ("fp32", "int4")
+            assert answers[0].plan.precision == precision
+            found[precision] = tuple(answer.confidence for answer in answers)
+    # Of the head's own export, and of the whole of the other one: its head is the same.
+    for precision, folder in (("fp32", str(exports.get("fp32"))), ("int4", further)):
+        with open_runtime(of_exports(exports, engines=folder)) as rt:
+            alone = rt.answer([rt.prepare(ASKED)], frames(0))
+        assert tuple(answer.confidence for answer in alone) == found[precision]
+    assert found["fp32"] != found["int4"]
+
+
+def test_exports_whose_tails_cannot_be_chosen_are_refused(
+    exports: Exports, config: RuntimeConfig
+) -> None:
+    other = exports.get("fp32,tail=int4")
+    for changes, message in (
+        ({"precisions": ("int8",)}, "name further exports in tail_engines"),
+        ({"tail_engines": {"fp32": str(other)}}, "is called fp32 in plans itself"),
+        ({"tail_engines": {"int4": "nowhere"}}, "the export cannot be read"),
+    ):
+        with pytest.raises((ConfigError, EngineError), match=message):
+            open_runtime(of_exports(exports, **changes))
+    with pytest.raises(ConfigError, match="runs no exports"):
+        open_runtime(config.model_copy(update={"tail_engines": {"int4": str(other)}}))

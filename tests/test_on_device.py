@@ -86,6 +86,38 @@ def asked(
         return answers, runtime.model.config, texts, copies
 
 
+def test_tails_of_two_exports_share_the_device(
+    exports: Exports, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, contexts = opened(driver, monkeypatch), list[TensorRtContext]()
+
+    def open_context() -> TensorRtContext:
+        contexts.append(context)
+        return context
+
+    monkeypatch.setattr("tailwire.tensorrt_store.open_context", open_context)
+    further = exports.get("fp32,tail=fp16", "tensorrt")
+    config = config_of(exports).model_copy(update={"tail_engines": {"int8": str(further)}})
+    with open_runtime(config) as runtime:
+        (text, allowed), _ = QUESTIONS
+        own, other = runtime.model, runtime.parts.model_at("int8")
+        asked = runtime.prepare(text, allowed)
+        runtime.answer([asked], frames(0))
+        rows = runtime.parts.perception.rows(["lidar_top"], runtime.connection)
+        depth = runtime.tail_blocks
+        prefix = runtime.connection.connect(rows, [asked.head], depth)
+        lora = runtime.connection.lora(depth)
+        first, second = (
+            np.asarray(model.tail([asked.head], prefix, depth, lora).final)
+            for model in (own, other)
+        )
+        assert np.abs(first - second).max() > 0
+        np.testing.assert_allclose(first, second, atol=0.05)
+        assert runtime.engines_on_cpu == {}
+    # One stream: what the engines of one export wrote, those of the other one read behind it.
+    assert len(contexts) == 1
+
+
 def test_answers_are_those_of_the_way_by_the_host(
     exports: Exports, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,11 +8,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import save_file
 
+from tailwire.export.range_encoder import TOKEN_WIDTH, TOKENS, random_weights
+from tailwire.runtime.calibration_table import read_calibration
+from tailwire.runtime.connections import ConnectionSpec
+from tailwire.runtime.encoders import EncoderSpec, LidarInput
+from tailwire.runtime.pack import load_pack
 from tailwire.simulation.nuscenes import NuScenes
 
+from ..built_models import TinyModels
+from ..packs import write_small_pack
 from .conftest import Run
 
+LIDAR = EncoderSpec(
+    modality="lidar",
+    kind="range_encoder",
+    input=LidarInput(height=8, width=64),
+    tokens=TOKENS,
+    width=TOKEN_WIDTH,
+    file="lidar.safetensors",
+    licence="Apache-2.0",
+    source="tests",
+)
 VARIANTS = "fp32;fp32,encoders=int8;cpu:fp32"
 
 
@@ -74,6 +92,42 @@ def test_variants_are_asked_the_same_and_set_beside_the_first(
     assert len(kept) == 2
     table = [line for line in outcome.out.splitlines() if line.startswith("  fp32,encoders=int8")]
     assert len(table) == 1
+
+
+@pytest.fixture
+def lidar_pack(tiny: TinyModels, tmp_path: Path) -> Path:
+    """A pack with a LiDAR for the tiny Llama; its weights are random."""
+    folder = tmp_path / "pack"
+    folder.mkdir()
+    save_file(random_weights(0), folder / LIDAR.file)
+    config = tiny.model("llama").config
+    spec = ConnectionSpec(kind="plain", tail_blocks=3, hidden=8, width=8, layers=1, heads=2)
+    return write_small_pack(folder, config, spec, {"lidar": LIDAR}, {"lidar_top": "lidar"})
+
+
+def test_what_was_measured_is_noted_in_a_pack_and_told_by_exports(
+    run: Run, asked: Path, drive: Path, lidar_pack: Path, runtime_options: list[str], tmp_path: Path
+) -> None:
+    options = [*runtime_options[:2], "--pack", lidar_pack]
+    words = ["--dataroot", asked, "--calibrate", drive, "--work", tmp_path / "exports", *options]
+    words += ["--rounds", "1", "--threads", "1", "--note-in", lidar_pack]
+    assert (
+        "begin the list with fp32"
+        in run("bench", "variants", *words, "--variants", "cpu:fp32;fp32").error()
+    )
+    outcome = run("bench", "variants", *words, "--variants", "fp32;fp32,tail=int4")
+    assert outcome.code == 0, outcome.err
+    name = load_pack(lidar_pack).manifest.calibration
+    assert name is not None
+    noted = read_calibration(lidar_pack / name).variants
+    assert [one.variant for one in noted] == ["fp32", "fp32,tail=int4"]
+    row = outcome.json["variants"][1]
+    assert noted[1].right == round(row["accuracy"] * 6) and noted[1].bytes == row["bytes"]
+    export = ["export", *options, "--threads", "1", "--out"]
+    told = run(*export, tmp_path / "one", "--precision", "fp32,tail=int4").out
+    assert f"measured at these precisions, in ONNX Runtime on the CPU: {noted[1].told()}" in told
+    told = run(*export, tmp_path / "other", "--precision", "fp16").out
+    assert "was not measured: tailwire bench variants" in told
 
 
 def test_bad_input_is_one_clear_error(

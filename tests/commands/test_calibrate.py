@@ -14,10 +14,12 @@ from tailwire import open_runtime
 from tailwire.benchmarks.calibration import KeyframeCounts
 from tailwire.benchmarks.calibration_file import WorkHeader, read_work
 from tailwire.export.range_encoder import TOKEN_WIDTH, random_weights
+from tailwire.runtime.calibrated_pack import note_variants
 from tailwire.runtime.calibration_table import CalibrationTable, read_calibration
 from tailwire.runtime.config import RuntimeConfig
 from tailwire.runtime.connections import ConnectionSpec
 from tailwire.runtime.encoder_specs import EncoderSpec, LidarInput
+from tailwire.runtime.measured_variants import MeasuredVariant
 from tailwire.runtime.pack import load_pack
 from tailwire.runtime.questions import NUSCENES_QA_ANSWERS, Question
 from tailwire.simulation.annotated_objects import AnnotatedDrive
@@ -43,6 +45,18 @@ LIDAR = EncoderSpec(
     file="lidar_encoder.safetensors",
     licence="none",
     source="random",
+)
+
+VARIANT = MeasuredVariant(
+    variant="cpu:int4",
+    measured_on="tests",
+    questions=8,
+    right=5,
+    blind_accuracy=0.5,
+    difference_points=-12.5,
+    interval_points=(-25.0, 0.0),
+    same_answers=7,
+    bytes=1000,
 )
 
 
@@ -215,6 +229,23 @@ def test_in_place_the_table_is_replaced_and_its_old_file_goes(calibrate: Run, pa
         names.append(manifest.calibration)
     assert len(set(names)) == 2
     assert [path.name for path in pack.glob("calibration*")] == names[1:]
+
+
+def test_what_was_measured_of_variants_stays_in_a_new_table(calibrate: Run, pack: Path) -> None:
+    note_variants(pack, [VARIANT])  # There is no table yet.
+    assert calibrate("--in-place", "--random-sets", "0").code == 0
+    assert calibrate("--out", "calibrated").code == 0
+    for folder in (pack, Path("calibrated")):
+        name = load_pack(folder).manifest.calibration
+        assert name is not None
+        table = read_calibration(folder / name)
+        assert table.variants == (VARIANT,) and table.questions > 0
+    other = VARIANT.model_copy(update={"variant": "cpu:int8"})
+    note_variants(pack, [other])
+    name = load_pack(pack).manifest.calibration
+    assert name is not None
+    again = read_calibration(pack / name)
+    assert again.variants == (other,) and again.questions > 0
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(calibrate: Run) -> None:
