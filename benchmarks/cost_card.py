@@ -153,6 +153,7 @@ class _Card:
             "parameters_per_block": block,
             "weight_bytes": self._model.weight_bytes(self._precision),
             "vocabulary_bytes": sum(table.nbytes for table in self._tables()),
+            "head_weight_bytes": round(boundary * block * WEIGHT_BYTES[self._precision]),
             "head_flops_once": sum(
                 self._cost.head(length, boundary, depth) for length in self._lengths
             ),

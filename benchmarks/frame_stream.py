@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..runtime.answering import AskedQuestion
 from ..runtime.frames import SensorFrame
 from ..runtime.metrics import (
     PEAK_MEMORY_METHOD,
@@ -94,6 +95,24 @@ def bench_frame(
                 progress(number + 1, frames)
     peak = peak_since_begin() if has_peak else None
     return _result(runtime, steps, peak, threads, warm_up)
+
+
+def time_heads(runtime: Runtime, asked: Sequence[AskedQuestion], rounds: int) -> Timings:
+    """Time the heads of questions, one pass each, all of them in a round.
+
+    Args:
+        runtime: whose language model.
+        asked: the questions.
+        rounds: counted ones; one more comes before.
+    """
+    times: list[float] = []
+    for number in range(-1, rounds):
+        start = time.perf_counter()
+        for one in asked:
+            runtime.model.encode(list(one.head.token_ids), [runtime.tail_blocks])
+        if number >= 0:
+            times.append((time.perf_counter() - start) * 1e3)
+    return Timings(np.array(times))
 
 
 def _result(

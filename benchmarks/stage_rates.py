@@ -13,7 +13,8 @@ METHOD = (
     "Bytes: its weights, each read once a frame, so what really goes through memory is more "
     "(activations, and weights of blocks that caches do not hold are read again). Peaks: of one "
     "large product at the stage's precision, and of memory, measured in the same run. The larger "
-    "of both shares is the distance to the limit; a stage of many small products reaches neither."
+    "of both shares is the distance to the limit; a stage of many small products reaches neither. "
+    "head: no part of a frame; the heads of all questions, a pass each, timed behind the frames."
 )
 
 
@@ -23,8 +24,9 @@ def stage_rates(
     stages_ms: Mapping[str, Mapping[str, float]],
     peaks: Mapping[str, Any] | None,
     precision: str,
+    head_ms: float | None = None,
 ) -> dict[str, dict[str, float | None]]:
-    """Rates of the encoders, the connection and the tail.
+    """Rates of the encoders, the connection, the tail and the head.
 
     Args:
         card: of `cost_card`.
@@ -32,6 +34,7 @@ def stage_rates(
         stages_ms: by stage as the runtime names it, with `median`.
         peaks: `MachinePeaks.as_json`; None leaves shares out.
         precision: of the language model.
+        head_ms: of the heads of all questions of the card; None leaves them out.
 
     Returns:
         By stage: `flops`, `bytes`, `ms`, `gflop_per_s`, `gb_per_s`, `of_peak_flops`,
@@ -54,9 +57,15 @@ def stage_rates(
             precision,
         ),
     }
+    times = {stage: one["median"] for stage, one in stages_ms.items()}
+    if head_ms is not None:
+        model = parts["language model"]
+        passes = len(card["questions"]) * model["head_weight_bytes"]
+        counted["head"] = (model["head_flops_once"], passes, precision)
+        times["head"] = head_ms
     found: dict[str, dict[str, float | None]] = {}
     for stage, (flops, size, kind) in counted.items():
-        ms = stages_ms.get(stage, {}).get("median", 0.0)
+        ms = times.get(stage, 0.0)
         if not ms:
             continue
         gflop, gbyte = flops / ms / 1e6, size / ms / 1e6

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..assembly import Assembly
+    from ..runtime.answering import AskedQuestion
     from ..runtime.runtime import Runtime
 
-_FRAMES, _WARM_UP = 60, 5
+_FRAMES, _WARM_UP, _HEAD_ROUNDS = 60, 5, 10
 
 
 def add_costs(benches: _SubParsersAction[ArgumentParser]) -> None:
@@ -60,9 +61,9 @@ def run_card(arguments: Namespace) -> dict[str, Any]:
 
     assembly = open_assembly(arguments)
     with assembly.runtime() as runtime:
-        found = _card(
-            arguments, runtime, assembly, standing_questions(runtime, arguments.questions)
-        )
+        questions = standing_questions(runtime, arguments.questions)
+        asked = [runtime.prepare(text, answers) for text, answers in questions]
+        found = _card(arguments, runtime, assembly, asked)
         full = _full_plan(found, runtime)
         return {
             "benchmark": "card",
@@ -98,7 +99,7 @@ def _card(
     arguments: Namespace,
     runtime: Runtime,
     assembly: Assembly,
-    questions: Sequence[tuple[str, Sequence[str]]],
+    asked: Sequence[AskedQuestion],
 ) -> dict[str, Any]:
     """The cost card of a runtime for some questions."""
     from ..benchmarks.cost_card import cost_card
@@ -109,7 +110,6 @@ def _card(
     if not arguments.no_probes:
         say("measuring this machine's peaks")
         peaks = probe_machine(arguments.threads)
-    asked = [runtime.prepare(text, answers) for text, answers in questions]
     found = cost_card(runtime.parts, asked, assembly.graphs, perceiving(runtime), peaks)
     found["peaks"] = None if peaks is None else peaks.as_json()
     return found
@@ -121,7 +121,7 @@ def run_frame(arguments: Namespace) -> dict[str, Any]:
     Raises:
         TailwireError: an option is wrong, the drive is broken, or something cannot be loaded.
     """
-    from ..benchmarks.frame_stream import StreamMoment, bench_frame
+    from ..benchmarks.frame_stream import StreamMoment, bench_frame, time_heads
     from ..benchmarks.stage_rates import METHOD, stage_rates
 
     assembly = open_assembly(arguments)
@@ -144,7 +144,10 @@ def run_frame(arguments: Namespace) -> dict[str, Any]:
             progress=counter(arguments, "frame"),
         )
         result["settings"]["drive"] = playback.title
-        card = _card(arguments, runtime, assembly, questions)
+        asked = [runtime.prepare(text, answers) for text, answers in questions]
+        heads = time_heads(runtime, asked, _HEAD_ROUNDS).summary()
+        result["head_ms"] = heads
+        card = _card(arguments, runtime, assembly, asked)
         plan = _full_plan(card, runtime)
         ceiling = None if plan is None else plan["ceiling_ms"]
         result["ceiling_ms"] = ceiling
@@ -154,7 +157,12 @@ def run_frame(arguments: Namespace) -> dict[str, Any]:
             {}
             if plan is None
             else stage_rates(
-                card, plan, result["stages_ms"], card["peaks"], runtime.model.manifest.precision
+                card,
+                plan,
+                result["stages_ms"],
+                card["peaks"],
+                runtime.model.manifest.precision,
+                heads["median"],
             )
         )
         result["stage_rates_method"] = METHOD

@@ -54,6 +54,9 @@ def test_frame_has_the_figures_that_issues_name(
     assert found["settings"]["frames"] == len(found["timeline_ms"]) == 3
     card = run("bench", "card", "--no-probes", "--json", *runtime_options).json
     rates = found["stage_rates"]
+    head = rates.pop("head")
+    assert head["flops"] == card["parts"]["language model"]["head_flops_once"] > 0
+    assert head["ms"] == found["head_ms"]["median"] > 0
     assert set(rates) == {"encode camera", "encode lidar", "connect", "tail"}
     full = next(plan for plan in card["plans"] if plan["flops"] == card["flops"])
     assert sum(one["flops"] for one in rates.values()) == full["flops"]
