@@ -38,7 +38,14 @@ from .adaptation_learners import (
 )
 from .adaptation_plan import CHANGES, TIMED_STEPS, BenchSettings, Task, tasks_of
 from .adaptation_record import BenchRecord, Row
-from .adaptation_runs import PeakMemory, RunSettings, examine, learn, step_seconds
+from .adaptation_runs import (
+    PeakMemory,
+    RunSettings,
+    connection_flops,
+    examine,
+    learn,
+    step_seconds,
+)
 from .input_level_methods import METHODS
 from .input_level_model import InputLevelModel
 
@@ -177,10 +184,12 @@ class AdaptationBench:
         settings = self._settings
         if method not in METHODS:
             memory.begin()
-            weights, row = self._train_connection(_depth(method))
+            weights, row, config = self._train_connection(_depth(method))
             memory.pause()
             row["peak_bytes"] = memory.peak_bytes
-            learner = self._tail_learner(self._spec(_depth(method)), weights, frozenset())
+            learner = self._tail_learner(self._spec(_depth(method)), weights, None)
+            samples = self._data.learned("day")
+            row |= connection_flops(learner, self._on_device, samples, self._base, config)
             return learner, weights, row
         learner = self._input_learner(method, self._base)
         run = RunSettings(settings.steps, settings.batch, settings.seed)
@@ -189,7 +198,7 @@ class AdaptationBench:
         state = learner.model.trained_state()
         return learner, {name: tensor.float().numpy() for name, tensor in state.items()}, row
 
-    def _train_connection(self, depth: int) -> tuple[Weights, Row]:
+    def _train_connection(self, depth: int) -> tuple[Weights, Row, TrainingConfig]:
         """By the recipe of `tailwire train connections`."""
         settings, spec = self._settings, self._spec(depth)
         data = self._data.training_data(self._states(depth), "day")
@@ -212,7 +221,8 @@ class AdaptationBench:
         begun = time.perf_counter()
         trainer.run()
         seconds = time.perf_counter() - begun
-        return trainer.model.weights(), {"seconds": seconds, "mean_loss": trainer.history.loss[-1]}
+        row = {"seconds": seconds, "mean_loss": trainer.history.loss[-1]}
+        return trainer.model.weights(), row, config
 
     # After it.
 

@@ -126,11 +126,14 @@ class TailLearner:
             prefix, _ = self.model(tokens, residual, lengths)
         return tail(residual, lengths, prefix, self.model.low_rank()) @ self._answers.T
 
-    def step_flops(self, samples: Samples, sensors: Sequence[str]) -> int:
+    def step_flops(
+        self, samples: Samples, sensors: Sequence[str], *, through_tail: bool = True
+    ) -> int:
         data = self._data
         text = int(data.text_lengths[samples.text].max())
         rows = data.rows(samples.moment, sensors)
-        return self._cost.step(BatchShape(len(samples), text, rows, len(data.answers)))
+        shape = BatchShape(len(samples), text, rows, len(data.answers))
+        return self._cost.step(shape) if through_tail else self._cost.connection_step(shape)
 
     def preparing_flops(self, samples: Samples) -> int:
         if self._head is not None:

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from ..runtime.adaptation.batch_order import BatchOrder
+from ..runtime.adaptation.batch_order import ORDER_OF_TRAINER, BatchOrder
 from ..runtime.adaptation.meters import MEMORY_METHOD, MemoryWatch
 from ..runtime.adaptation.samples import Samples
+from ..runtime.adaptation.training_config import TrainingConfig
 from .adaptation_data import DeviceData, Exam
-from .adaptation_learners import Learner
+from .adaptation_learners import Learner, TailLearner
 
 CUDA_MEMORY_METHOD = (
     "torch.cuda.max_memory_allocated while training, above what was allocated before the method's "
@@ -176,6 +177,40 @@ def learn(
         "samples_per_second": done * settings.batch / seconds,
         "epoch_seconds": seconds * len(samples) / (done * settings.batch),
     }
+
+
+def connection_flops(
+    learner: TailLearner,
+    data: DeviceData,
+    samples: Samples,
+    sensors: Sequence[str],
+    config: TrainingConfig,
+) -> dict[str, int]:
+    """What a training of `Trainer` took, by formula.
+
+    Args:
+        learner: of the same connection, with all weights that were trained.
+        data: on the device.
+        samples: that were learned.
+        sensors: the active ones.
+        config: of the training.
+
+    Returns:
+        `samples`, `flops` (of steps and of the head states of their texts, each text once) and
+        `head_flops`.
+    """
+    everything = list(data.data.modalities)
+    order = BatchOrder(
+        _sizes(data, samples, everything), config.batch, (config.seed, ORDER_OF_TRAINER)
+    )
+    flops = head_flops = 0
+    for step in range(config.steps):
+        batch = samples.take(order(step))
+        through_tail = step >= config.summary_steps
+        flops += learner.step_flops(batch, sensors, through_tail=through_tail)
+        head_flops += learner.preparing_flops(batch)
+    drawn = config.steps * min(config.batch, len(samples))
+    return {"samples": drawn, "flops": flops + head_flops, "head_flops": head_flops}
 
 
 def step_seconds(

@@ -54,7 +54,10 @@ def add_adaptation(benches: _SubParsersAction[ArgumentParser]) -> None:
         "--baselines", metavar="LIST", default=_BASELINES, help=f"beside tails ({_BASELINES})"
     )
     parser.add_argument(
-        "--conditions", metavar="LIST", default=_CONDITIONS, help=f"behind day ({_CONDITIONS})"
+        "--conditions",
+        metavar="LIST",
+        default=_CONDITIONS,
+        help=f"behind day ({_CONDITIONS}); '' for the day alone",
     )
     parser.add_argument(
         "--base",
@@ -122,7 +125,8 @@ def chosen_settings(arguments: Namespace) -> BenchSettings:
     from ..benchmarks.adaptation_plan import RATES, BenchSettings
     from ..simulation.questions.conditions import CONDITIONS, check_conditions
 
-    conditions = tuple(comma_list(arguments.conditions, "--conditions"))
+    text = arguments.conditions
+    conditions = tuple(comma_list(text, "--conditions")) if text else ()
     check_conditions(conditions, "--conditions")
     if CONDITIONS[0] in conditions:
         raise ConfigError(

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+#: What `Trainer` puts behind its seed for the order of its batches.
+ORDER_OF_TRAINER = 1_000_003
 #: Batches whose samples are sorted by size, so that little is padded.
 _SORTED_BATCHES = 40
 

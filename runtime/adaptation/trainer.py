@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import ConfigError
-from .batch_order import BatchOrder
+from .batch_order import ORDER_OF_TRAINER, BatchOrder
 from .batches import Batches
 from .connection_model import ConnectionModel, SensorTokens
 from .readout import READOUT, token_scores, write_readout
@@ -258,7 +258,7 @@ class Trainer:
         if self._order is None:
             lengths = np.diff(self.data.heads.offsets)
             size = self._batches.rows(train.moment) + lengths[train.text]
-            self._order = BatchOrder(size, self.config.batch, (self.config.seed, 1_000_003))
+            self._order = BatchOrder(size, self.config.batch, (self.config.seed, ORDER_OF_TRAINER))
         return train.take(self._order(self.step))
 
     def _sensors(self, rng: np.random.Generator) -> list[str]:

@@ -108,6 +108,13 @@ class TrainingCost:
         """One step of training."""
         return self.forward(shape) + self.backward(shape)
 
+    def connection_step(self, shape: BatchShape) -> int:
+        """A step that trains the connection's summary alone, in front of no tail.
+
+        Keys and values are counted though such a step leaves them out.
+        """
+        return self._connect(shape) + (self._connection_back(shape) if self.trained else 0)
+
     def _scores(self, shape: BatchShape) -> int:
         return round(2 * shape.batch * self.config.hidden_size * shape.choices)
 

@@ -170,6 +170,30 @@ def test_what_the_rows_come_to(finished: Path, tiny: TinyModels) -> None:
     json.dumps(result, allow_nan=False)
 
 
+def test_a_day_costs_its_steps_and_the_heads_of_its_texts(finished: Path) -> None:
+    by_day = {r["method"]: r for r in rows_of(finished) if r["phase"] == "day"}
+    assert set(by_day) == {"tail-2", "tail-3", *METHODS}
+    samples = SETTINGS["steps"] * SETTINGS["batch"]
+    assert {row["samples"] for row in by_day.values() if "samples" in row} == {samples}
+    two, three = by_day["tail-2"], by_day["tail-3"]
+    assert 0 < two["flops"] < three["flops"] < by_day["full"]["flops"]
+    # A deeper tail leaves fewer blocks to the head.
+    assert two["head_flops"] > three["head_flops"] > 0
+
+
+def test_the_day_alone(tiny: TinyModels, tmp_path: Path) -> None:
+    bench = bench_of(tiny, tmp_path, conditions=(), depths=(2,))
+    assert bench.run()
+    rows = rows_of(tmp_path)
+    assert {row["phase"] for row in rows} == {"day"}
+    result = figures(rows, bench.exams, (), 2, ["tail-2", *METHODS])
+    assert result["night_recovery"] is None and result["flops_ratio_vs_full"] is None
+    assert [line["day"] for line in result["table"]] == [
+        next(row["accuracy"] for row in rows if row["method"] == method)
+        for method in ("tail-2", *METHODS)
+    ]
+
+
 def test_the_picture_is_drawn(finished: Path, tiny: TinyModels, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="pictures are drawn with matplotlib")
     rows = rows_of(finished)

@@ -64,6 +64,14 @@ def test_the_table_and_what_is_left_of_it(bench: Run) -> None:
     assert "switch_steps was 2 and is 3" in bench("--switch-steps", "3").error()
 
 
+def test_the_day_alone(bench: Run) -> None:
+    outcome = bench("--conditions", "", "--baselines", "", "--depths", "2")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["complete"]
+    (row,) = outcome.json["rows"]
+    assert row["phase"] == "day" and row["flops"] > 0
+
+
 def test_the_plain_kind_and_an_earlier_connection(bench: Run) -> None:
     few = ("--depths", "2", "--baselines", "")
     assert bench("--out", "plain", "--kind", "plain", *few).code == 0

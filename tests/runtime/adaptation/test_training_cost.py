@@ -80,6 +80,28 @@ def test_a_step_costs_what_torch_counts(
     assert cost.step(shape) == run(back=True)
 
 
+@pytest.mark.parametrize("kind", ["plain", "conditioned"])
+def test_a_step_without_the_tail_costs_what_torch_counts(tiny: TinyModels, kind: str) -> None:
+    config: Any = open_checkpoint(tiny.folder("llama")).config
+    spec = connection_spec(kind)
+    weights = connection_weights(spec, config)
+    model = ConnectionModel(spec, config, ENCODERS, MODALITIES, weights)
+    model.trained(None)
+    tokens = {
+        sensor: torch.randn(BATCH, ENCODERS[modality][0], WIDTH)
+        for sensor, modality in MODALITIES.items()
+    }
+    states, lengths = torch.randn(BATCH, TEXT, config.hidden_size), torch.tensor([7, 5, 6])
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        prefix, _ = model(tokens, states, lengths)
+        (prefix.keys.sum() + prefix.values.sum()).backward()
+    cost = TrainingCost(spec, config, MODALITIES, WIDTHS, spec.tail_blocks, frozenset(weights))
+    rows = {sensor: ENCODERS[modality][0] for sensor, modality in MODALITIES.items()}
+    shape = BatchShape(BATCH, TEXT, rows, CHOICES)
+    assert cost.connection_step(shape) == counter.get_total_flops()
+    assert cost.connection_step(shape) < cost.step(shape)
+
+
 def test_cost_grows_with_the_tail_and_nothing_is_trained_for_nothing(tiny: TinyModels) -> None:
     config: Any = open_checkpoint(tiny.folder("llama")).config
     spec = connection_spec("conditioned")
