@@ -347,7 +347,8 @@ class AdaptationBench:
         s = self._settings
         return ConnectionSpec.model_validate(
             {
-                "kind": s.kind,
+                "kind": "conditioned" if s.kind == "conditioned" else "plain",
+                "per_block": s.kind == "per-block",
                 "tail_blocks": depth,
                 "width": s.width,
                 "layers": s.layers,

@@ -35,7 +35,7 @@ class BenchSettings:
         conditions: after the day.
         baselines: input-level methods.
         questions: held-out ones of each condition.
-        kind: of connection.
+        kind: of connection: `conditioned`, `plain` (one K and V for all blocks) or `per-block`.
         width: of its small transformer.
         layers: likewise.
         heads: likewise.

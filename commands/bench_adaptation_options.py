@@ -66,7 +66,12 @@ def add_adaptation(benches: _SubParsersAction[ArgumentParser]) -> None:
         help=f"sensors by day, or patterns ({_BASE})",
     )
     parser.add_argument("--add", metavar="LIST", default=_ADD, help=f"that come ({_ADD})")
-    parser.add_argument("--kind", metavar="conditioned|plain", default="conditioned")
+    parser.add_argument(
+        "--kind",
+        metavar="conditioned|plain|per-block",
+        default="conditioned",
+        help="of connection; plain is the paper's, per-block has keys and values for each block",
+    )
     parser.add_argument("--width", **number, default=160, help="of the small transformer (160)")
     parser.add_argument("--layers", **number, default=4, help="of the small transformer (4)")
     parser.add_argument("--heads", **number, default=4, help="of the small transformer (4)")
@@ -132,11 +137,11 @@ def chosen_settings(arguments: Namespace) -> BenchSettings:
         raise ConfigError(
             "the day is always there", field="--conditions", remedy="name others, e.g. night"
         )
-    if arguments.kind not in ("conditioned", "plain"):
+    if arguments.kind not in ("conditioned", "plain", "per-block"):
         raise ConfigError(
             f"there is no kind '{arguments.kind}'",
             field="--kind",
-            remedy="use conditioned or plain",
+            remedy="use conditioned, plain or per-block",
         )
     if arguments.width % arguments.heads:
         raise ConfigError(

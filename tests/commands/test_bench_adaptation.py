@@ -74,7 +74,8 @@ def test_the_day_alone(bench: Run) -> None:
 
 def test_the_plain_kind_and_an_earlier_connection(bench: Run) -> None:
     few = ("--depths", "2", "--baselines", "")
-    assert bench("--out", "plain", "--kind", "plain", *few).code == 0
+    for kind in ("plain", "per-block"):
+        assert bench("--out", kind, "--kind", kind, *few).code == 0
     assert bench("--out", "first", *few).code == 0
     weights = Path("first/weights/tail-2.safetensors")
     start = Path("start")
