@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Tries what Dockerfile.jetson does, as far as that needs no Jetson: the pinned packages resolve for
-# both Pythons on aarch64, the wheel of Tailwire builds and holds the kernels' sources, the scripts
-# are valid. Usage: docker/dry_run.sh [PYTHON]; needs PyPI.
+# Tries what Dockerfile.jetson does, as far as that needs no Jetson: the wheel of Tailwire builds and
+# holds the kernels' sources, all pinned packages are there for both Pythons on aarch64, the wheel
+# installs with them, the scripts are valid. Usage: docker/dry_run.sh [PYTHON]; needs PyPI.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${1:-python3}
@@ -15,13 +15,15 @@ mkdir "$work/source"
 git ls-files -z | tar --create --null --files-from=- | tar --extract --directory "$work/source"
 "$python" -m pip wheel --quiet --no-deps --wheel-dir "$work" "$work/source" 2> /dev/null
 wheel=$(echo "$work"/tailwire-*.whl)
-for kernel in range_image bev_grid image_input prefix_pack top_rows; do
-  "$python" -m zipfile -l "$wheel" | grep -q "kernels/$kernel.cu" || {
-    echo "the wheel lacks kernels/$kernel.cu" >&2
+# Read whole before it is searched: grep would close the pipe at its first find.
+held=$("$python" -m zipfile -l "$wheel")
+for source in kernels/*.cu kernels/*.h kernels/*.c; do
+  grep -q "tailwire/$source " <<< "$held" || {
+    echo "the wheel lacks $source" >&2
     exit 1
   }
 done
-echo "wheel: $(basename "$wheel")"
+echo "wheel: $(basename "$wheel"), with the sources of all kernels"
 
 for pair in humble:310 jazzy:312; do
   ros=${pair%:*} version=${pair#*:}
@@ -29,9 +31,11 @@ for pair in humble:310 jazzy:312; do
   for tag in manylinux_2_28 manylinux_2_27 manylinux_2_26 manylinux_2_17 manylinux2014; do
     platforms+=(--platform "${tag}_aarch64")
   done
-  "$python" -m pip install --quiet --dry-run --ignore-installed --no-deps --target "$work/none" \
-    --only-binary=:all: --implementation cp --python-version "$version" "${platforms[@]}" \
-    --requirement "docker/constraints-$ros.txt"
-  echo "ROS 2 $ros: $(grep -c == "docker/constraints-$ros.txt") packages are there for Python $version on aarch64"
+  elsewhere=(install --quiet --dry-run --ignore-installed --target "$work/none" --only-binary=:all:
+    --implementation cp --python-version "$version" "${platforms[@]}")
+  "$python" -m pip "${elsewhere[@]}" --no-deps --requirement "docker/constraints-$ros.txt"
+  # As in the running stage, where what is needed is found anew within the pins.
+  "$python" -m pip "${elsewhere[@]}" --constraint "docker/constraints-$ros.txt" "numpy<2" "$wheel"
+  echo "ROS 2 $ros: $(grep -c == "docker/constraints-$ros.txt") packages are there for Python $version on aarch64, and the wheel installs with them"
 done
 echo "not tried: everything that needs the images and repositories of NVIDIA and ROS"

@@ -1,6 +1,7 @@
 """The image for Jetsons, as far as it can be looked at without building it.
 
-`docker/dry_run.sh` tries what needs PyPI; nothing here says that the image builds on a Jetson.
+`docker/dry_run.sh` tries what needs PyPI, where that is reached; nothing here says that the image
+builds on a Jetson.
 """
 
 from __future__ import annotations
@@ -76,6 +77,22 @@ def test_packages_are_pinned_for_what_the_project_needs(ros: str) -> None:
     names = {re.split(r"[>=<]", name)[0] for name in re.findall(r'"([^"]+)"', needed)}
     assert names <= pins.keys()
     assert {"rosbags", "pytools", "mako"} <= pins.keys()
+
+
+def reaches_pypi() -> bool:
+    words = ["install", "--quiet", "--dry-run", "--no-deps", "--ignore-installed"]
+    words += ["--retries", "0", "--timeout", "10", "pyyaml"]
+    done = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, timeout=120)
+    return done.returncode == 0
+
+
+def test_what_needs_no_jetson_works_for_both_versions() -> None:
+    if not reaches_pypi():
+        pytest.skip("PyPI is not reached from here")
+    script = ROOT / "docker" / "dry_run.sh"
+    done = subprocess.run([str(script), sys.executable], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("and the wheel installs with them") == len(VERSIONS)
 
 
 @pytest.fixture
