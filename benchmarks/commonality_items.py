@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
+from math import comb
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.object_tokens import OBJECT_CLASSES, OBJECT_COLUMNS
+from ..kernels.object_tokens import OBJECT_CLASSES, OBJECT_COLUMNS, OBJECT_STATUSES
 from ..runtime.errors import ConfigError, DataError
 from ..simulation.annotated_objects import annotated_objects
 from ..simulation.nuscenes import NuScenes
@@ -33,11 +34,14 @@ Sense = Literal["image", "point", "radar", "audio"]
 #: Names of inputs; those that the published files have too are called as there.
 SENSES: tuple[Sense, ...] = ("image", "point", "radar", "audio")
 
+#: That nothing of the other kinds is there is a thing that inputs can have in common too.
+NOTHING = "no vehicle"
 #: What an option is about, and the classes that are of this kind.
 KINDS: Mapping[str, tuple[str, ...]] = {
     "car": ("car",),
     "bus or truck": ("bus", "truck"),
     "motorcycle": ("motorcycle",),
+    NOTHING: (),
 }
 #: Kind and direction.
 Concept = tuple[str, str]
@@ -46,7 +50,7 @@ CONCEPTS: tuple[Concept, ...] = tuple((kind, where) for kind in KINDS for where 
 #: What moves slower may as well stand.
 _MOVING_MPS = 1.0
 #: A thing is heard where two bands rise so far above all else at one microphone.
-_HEARD_DB, _HEARD_BANDS = 3.0, 2
+_HEARD_DB, _HEARD_BANDS = 2.0, 2
 _PLACES = {
     "front": "in front of the vehicle",
     "front left": "to the front left of the vehicle",
@@ -57,6 +61,11 @@ _PLACES = {
 }
 _ASKED = "What do these inputs have in common?"
 _TRIES = 60
+#: Wrong options that are tried with each other: that hold in an input, and that hold in none.
+_TRIED, _FILL = 8, 2
+#: Draws of which the one is taken that a blind guess gains least from.
+_CANDIDATES = 8
+_RIGHT, _WRONG = 0, 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,39 +103,68 @@ class Moment:
     def heard(self) -> dict[Concept, bool | None]:
         """As `seen`, for ears: what drowns in all else is open."""
         return {
-            concept: None if holds and not self._is_heard(concept) else holds
-            for concept, holds in self.seen.items()
+            (kind, where): self._silence(where)
+            if kind == NOTHING
+            else None
+            if holds and not self._is_heard((kind, where))
+            else holds
+            for (kind, where), holds in self.seen.items()
         }
 
     def holds(self, sense: Sense) -> dict[Concept, bool | None]:
         """What holds in the input that a sense gives."""
         return self.heard if sense == "audio" else self.seen
 
-    def _is_heard(self, concept: Concept) -> bool:
-        mine = np.array([_concept(row) == concept and _is_moving(row) for row in self.objects])
-        with_it, without = (
-            street_levels(objects, self.own_speed_mps)
-            for objects in (self.objects, self.objects[~mine])
+    def _silence(self, where: str) -> bool | None:
+        """Whether nothing drives there, by ear: what drives and drowns leaves it open."""
+        holds = self.seen[NOTHING, where]
+        heard = any(
+            self.seen[kind, where] and self._is_heard((kind, where))
+            for kind in KINDS
+            if kind != NOTHING
         )
-        raised = (with_it - without).mean(axis=0) >= _HEARD_DB
-        return bool((raised.sum(axis=1) >= _HEARD_BANDS).any())
+        return None if holds is False and not heard else holds
+
+    def _is_heard(self, concept: Concept) -> bool:
+        if concept not in self._heard:
+            mine = np.array([_concept(row) == concept and _is_moving(row) for row in self.objects])
+            without = street_levels(self.objects[~mine], self.own_speed_mps)
+            raised = (self._levels - without).mean(axis=0) >= _HEARD_DB
+            self._heard[concept] = bool((raised.sum(axis=1) >= _HEARD_BANDS).any())
+        return self._heard[concept]
+
+    @cached_property
+    def _levels(self) -> NDArray[np.float64]:
+        return street_levels(self.objects, self.own_speed_mps)
+
+    @cached_property
+    def _heard(self) -> dict[Concept, bool]:
+        return {}
 
 
 def concepts_of(objects: Float) -> dict[Concept, bool | None]:
     """Which concepts hold for objects around the vehicle; None where that is open.
 
-    True: one that moves is seen. False: none of the kind is there, moving or not.
+    True: one that moves is seen. False: none of the kind is there, moving or not. Of `NOTHING`,
+    true: none of any kind is there, or parked ones only; false: one that moves is seen.
 
     Args:
         objects: float32 `[n, 12]`, see `annotated_objects`.
     """
-    found: dict[Concept, bool | None] = dict.fromkeys(CONCEPTS, False)
+    found: dict[Concept, bool | None] = {concept: concept[0] == NOTHING for concept in CONCEPTS}
     for row in objects:
         concept = _concept(row)
-        if concept is None or found[concept]:
+        if concept is None:
             continue
         is_sure = row[OBJECT_COLUMNS.index("score")] >= 1
-        found[concept] = True if is_sure and _is_moving(row) else None
+        moves = is_sure and _is_moving(row)
+        nothing = NOTHING, concept[1]
+        if moves:
+            found[nothing] = False
+        elif found[nothing] and not _is_parked(row):
+            found[nothing] = None
+        if not found[concept]:
+            found[concept] = True if moves else None
     return found
 
 
@@ -142,6 +180,11 @@ def _is_moving(row: Float) -> bool:
     speed = np.hypot(*(row[OBJECT_COLUMNS.index(name)] for name in ("vx", "vy")))
     # NaN is no motion that anybody knows of.
     return bool(speed >= _MOVING_MPS)
+
+
+def _is_parked(row: Float) -> bool:
+    status = int(row[OBJECT_COLUMNS.index("status")])
+    return status >= 0 and OBJECT_STATUSES[status] in ("parked", "without rider")
 
 
 def moments_of(data: NuScenes, scenes: Sequence[str] | None = None) -> list[Moment]:
@@ -188,11 +231,12 @@ def make_items(
 ) -> list[MadeItem]:
     """Make items for each set of two and more senses.
 
-    Right concepts and right letters are drawn evenly, as far as the drives have them.
+    Right concepts and right letters are drawn evenly, as far as the drives have them. There are as
+    many items of three senses as of two, and so on.
 
     Args:
         moments: to draw from; of as many scenes as an item has inputs, at least.
-        per_set: items of each set of senses, at most.
+        per_set: items of each pair of senses, at most.
         seed: of what is drawn.
         senses: that inputs may be of.
 
@@ -210,7 +254,8 @@ def make_items(
     for size in range(2, len(ordered) + 1):
         for chosen in combinations(ordered, size):
             rng = np.random.default_rng([seed, *(SENSES.index(sense) for sense in chosen)])
-            made += _items_of(moments, chosen, per_set, rng)
+            count = round(per_set * comb(len(ordered), 2) / comb(len(ordered), size))
+            made += _items_of(moments, chosen, count, rng)
     return made
 
 
@@ -218,87 +263,90 @@ def _items_of(
     moments: Sequence[Moment], senses: Sequence[Sense], count: int, rng: np.random.Generator
 ) -> list[MadeItem]:
     """Of one set of senses; the concept that was right least often comes next."""
-    true_at: dict[tuple[Sense, Concept], list[Moment]] = {
-        (sense, concept): [m for m in moments if m.holds(sense)[concept]]
-        for sense in senses
-        for concept in CONCEPTS
-    }
-    uses = dict.fromkeys(CONCEPTS, 0)
-    usable = [c for c in CONCEPTS if all(true_at[sense, c] for sense in senses)]
-    offered = frozenset(usable)
-    seen: set[tuple[str, ...]] = set()
+    holds = np.array([[_row_of(moment, sense) for sense in senses] for moment in moments])
+    if not len(moments):
+        return []
+    scenes = np.unique([moment.scene for moment in moments], return_inverse=True)[1]
+    tally = np.zeros((2, len(CONCEPTS)))
+    seen: set[tuple[int, ...]] = set()
     found: list[MadeItem] = []
-    failures: Counter[Concept] = Counter()
+    letters: list[int] = []
+    failures: Counter[int] = Counter()
+    usable = [c for c in range(len(CONCEPTS)) if (holds[:, :, c] == 1).any(axis=0).all()]
     while len(found) < count and usable:
-        fewest = min(uses[concept] for concept in usable)
-        common = usable[int(rng.choice([i for i, c in enumerate(usable) if uses[c] == fewest]))]
-        made = _draw(common, senses, true_at, offered, rng)
-        key = () if made is None else tuple(m.token for m in made[0].values())
-        if made is None or key in seen:
+        fewest = min(tally[_RIGHT, concept] for concept in usable)
+        least = [concept for concept in usable if tally[_RIGHT, concept] == fewest]
+        common = least[int(rng.integers(len(least)))]
+        # What is often wrong and seldom right would be known for wrong by who sees nothing.
+        odds = (tally[_WRONG] + 1) / (tally[_RIGHT] + 1)
+        drawn = [_draw(common, holds, scenes, usable, odds, rng) for _ in range(_CANDIDATES)]
+        fresh = [one for one in drawn if one is not None and one[0] not in seen]
+        if not fresh:
             failures[common] += 1
             if failures[common] >= _TRIES:
                 usable.remove(common)
             continue
-        seen.add(key)
-        uses[common] += 1
-        chosen, others = made
-        found.append(_item(chosen, common, others, len(found), rng))
+        rows, others = min(fresh, key=lambda one: odds[list(one[1])].sum())
+        seen.add(rows)
+        tally[_RIGHT, common] += 1
+        np.add.at(tally[_WRONG], list(others), 1)
+        chosen = {sense: moments[row] for sense, row in zip(senses, rows, strict=True)}
+        wrong = [CONCEPTS[concept] for concept in others]
+        # Each letter is right as often as any other.
+        letters = letters or rng.permutation(len(LETTERS)).tolist()
+        found.append(_item(chosen, CONCEPTS[common], wrong, len(found), letters.pop()))
     return found
+
+
+def _row_of(moment: Moment, sense: Sense) -> list[int]:
+    """By concept 1 where it holds, 0 where it does not, -1 where that is open."""
+    holds = moment.holds(sense)
+    return [-1 if holds[concept] is None else int(bool(holds[concept])) for concept in CONCEPTS]
 
 
 def _draw(
-    common: Concept,
-    senses: Sequence[Sense],
-    true_at: Mapping[tuple[Sense, Concept], Sequence[Moment]],
-    offered: frozenset[Concept],
+    common: int,
+    holds: NDArray[np.int64],
+    scenes: NDArray[np.int64],
+    usable: Sequence[int],
+    odds: NDArray[np.float64],
     rng: np.random.Generator,
-) -> tuple[dict[Sense, Moment], list[Concept]] | None:
-    """Moments of different scenes, and three options that do not hold in all of them."""
-    chosen: dict[Sense, Moment] = {}
-    for sense in senses:
-        taken = {moment.scene for moment in chosen.values()}
-        free = [moment for moment in true_at[sense, common] if moment.scene not in taken]
-        if not free:
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Moments of different scenes, and three options that do not hold in all of them.
+
+    Args:
+        common: concept that holds in all.
+        holds: `[moments, senses, concepts]`, see `_row_of`.
+        scenes: `[moments]`.
+        usable: concepts that options may be about.
+        odds: by concept, how often it was wrong for each time that it was right.
+        rng: draws.
+
+    Returns:
+        Rows of the moments, one a sense, and the wrong options in a drawn order; None where these
+        moments do not do.
+    """
+    rows: list[int] = []
+    for sense in range(holds.shape[1]):
+        free = (holds[:, sense, common] == 1) & ~np.isin(scenes, scenes[rows])
+        # In an input where nothing else holds, that one thing would tell the answer.
+        free &= (holds[:, sense] == 1).sum(axis=1) > 1
+        if not free.any():
             return None
-        # Rather one in which something else holds too: else it would tell the answer by itself.
-        rich = [moment for moment in free if sum(map(bool, moment.holds(sense).values())) > 1]
-        chosen[sense] = (rich or free)[int(rng.integers(len(rich or free)))]
-    facts = [moment.holds(sense) for sense, moment in chosen.items()]
-    wrong = [c for c in CONCEPTS if any(one[c] is False for one in facts)]
-    # Those that hold somewhere come first: to rule them out, all inputs must be looked at.
-    misleading = _misleading(facts, wrong, offered, rng)
-    # What is never right would be known for wrong by who sees nothing.
-    if len(often := [c for c in wrong if c in offered or c in misleading]) >= len(LETTERS) - 1:
-        wrong = often
-    half = [c for c in wrong if any(one[c] for one in facts) and c not in misleading]
-    rest = [c for c in wrong if c not in half and c not in misleading]
-    order = [*rng.permutation(len(half)), *(len(half) + rng.permutation(len(rest)))]
-    others = [*misleading, *([*half, *rest][int(at)] for at in order)][: len(LETTERS) - 1]
-    if len(others) < len(LETTERS) - 1:
+        rows.append(int(rng.choice(np.flatnonzero(free))))
+    facts = holds[rows, range(len(rows))]
+    wrong = [c for c in usable if c != common and (facts[:, c] == 0).any()]
+    somewhere = [c for c in wrong if (facts[:, c] == 1).any()]
+    fill = [c for c in wrong if c not in somewhere]
+    spare = [*rng.permutation(somewhere)[:_TRIED], *rng.permutation(fill)[:_FILL]]
+    sets = np.array(list(combinations(spare, len(LETTERS) - 1)), np.int64).reshape(-1, 3)
+    # In each input one wrong option holds at least, so that it does not tell the answer alone.
+    covered = (facts[:, sets] == 1).any(axis=2).all(axis=0)
+    if not covered.any():
         return None
-    return chosen, [others[int(at)] for at in rng.permutation(len(others))]
-
-
-def _misleading(
-    facts: Sequence[Mapping[Concept, bool | None]],
-    wrong: Sequence[Concept],
-    offered: frozenset[Concept],
-    rng: np.random.Generator,
-) -> list[Concept]:
-    """Wrong options of which one at least holds in each input, as far as there are such."""
-    left, found = set(range(len(facts))), list[Concept]()
-    while left and len(found) < len(LETTERS) - 1:
-        gains = {
-            c: (sum(bool(facts[i][c]) for i in left), c in offered) for c in wrong if c not in found
-        }
-        most = max(gains.values(), default=(0, False))
-        if not most[0]:
-            break
-        best = [concept for concept, gain in gains.items() if gain == most]
-        chosen = best[int(rng.integers(len(best)))]
-        found.append(chosen)
-        left -= {i for i in left if facts[i][chosen]}
-    return found
+    sets = sets[covered]
+    others = sets[int(odds[sets].sum(axis=1).argmin())]
+    return tuple(rows), tuple(int(others[at]) for at in rng.permutation(len(others)))
 
 
 def _item(
@@ -306,9 +354,8 @@ def _item(
     common: Concept,
     others: Sequence[Concept],
     number: int,
-    rng: np.random.Generator,
+    right: int,
 ) -> MadeItem:
-    right = int(rng.integers(len(LETTERS)))
     concepts = list(others)
     concepts.insert(right, common)
     options = tuple(option_text(concept) for concept in concepts)
@@ -326,7 +373,8 @@ def _item(
 def option_text(concept: Concept) -> str:
     """A concept as an option says it."""
     kind, where = concept
-    return f"A moving {kind} {_PLACES[where]}"
+    what = "No moving vehicle" if kind == NOTHING else f"A moving {kind}"
+    return f"{what} {_PLACES[where]}"
 
 
 def input_file(sense: Sense, token: str) -> str:

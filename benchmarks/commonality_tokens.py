@@ -24,7 +24,7 @@ from ..training.moments import TrainingMoment
 from ..training.sense_packs import SENSE_SENSORS, Sense
 from ..training.sensor_tokens import sensor_tokens
 from .commonality_inputs import array
-from .commonality_items import CONCEPTS, KINDS, SENSES, Concept, Moment, moments_of
+from .commonality_items import CONCEPTS, KINDS, NOTHING, SENSES, Concept, Moment, moments_of
 
 Tokens = NDArray[np.float16]
 #: By direction as an option names it, the middle of its sector.
@@ -54,7 +54,15 @@ def number_of(concept: Concept) -> int:
 def asked_concepts() -> list[str]:
     """By number, the question whether a concept holds: short, since each token costs the tail."""
     ordered = sorted(CONCEPTS, key=number_of)
-    return [f"Moving {kind}, {where}?" for kind, where in ordered]
+    return [
+        f"{'No vehicle' if kind == NOTHING else f'Moving {kind}'}, {where}?"
+        for kind, where in ordered
+    ]
+
+
+def direction_names() -> list[str]:
+    """Directions as questions name them, in the order of direction tokens."""
+    return sorted(_MIDDLES, key=lambda where: SECTOR_MIDDLES_DEG.index(_MIDDLES[where]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +181,7 @@ def _keyframe(moment: Moment) -> TrainingMoment:
 
 def _without_engine(moments: Sequence[Moment], cache: Path) -> dict[str, NDArray[np.generic]]:
     """Tokens of radar and sound, and facts; from the cache where they are there."""
-    key = hashlib.sha256(b"senses 1")
+    key = hashlib.sha256(b"senses 2")
     for moment in moments:
         key.update(f"{moment.data.dataroot.resolve()} {moment.token}".encode())
     path = cache / f"senses-{key.hexdigest()[:24]}.npz"

@@ -123,11 +123,10 @@ class Examiner:
         Raises:
             DataError: there are no items.
         """
-        right: dict[int, dict[str, list[bool]]] = {}
         weights: dict[str, dict[str, float]] = {}
         joint = None if self._joint is None else self._asker(self._joint)
         whole: dict[str, ConceptAsker] = {}
-        by_set: dict[str, dict[str, float]] = {}
+        by_set: dict[tuple[Sense, ...], dict[str, list[bool]]] = {}
         for senses in self._sets():
             name = "+".join(senses)
             items = self._of(self._exam.items, senses)
@@ -143,33 +142,18 @@ class Examiner:
                 self._progress(f"{name}: {method}, {len(items)} items")
                 found[method] = self._ask(asker, items)
             found |= self._by_singles(senses, items)
-            found |= self._guesses(items)
-            counts = right.setdefault(len(senses), {})
-            for column, marks in found.items():
-                counts.setdefault(column, []).extend(marks)
-            by_set[name] = {column: _share(one) for column, one in found.items()}
+            found |= guesses(items, self._exam.learned_from)
+            by_set[senses] = found
             if len(senses) == len(self._folders):
                 whole = askers
-        if not right:
+        if not by_set:
             raise DataError(
                 "no two scenes have anything in common that packs could be asked about",
                 field="--dataroot",
                 remedy="give more drives",
             )
         return {
-            "items": {
-                str(count): len(next(iter(columns.values())))
-                for count, columns in sorted(right.items())
-            },
-            "accuracy": {
-                str(count): {column: _share(marks) for column, marks in columns.items()}
-                for count, columns in sorted(right.items())
-            },
-            "interval": {
-                str(count): {column: _interval(marks) for column, marks in columns.items()}
-                for count, columns in sorted(right.items())
-            },
-            "by_set": by_set,
+            **marks_by_count(by_set),
             "weights": weights,
             "single_senses": self._single_senses(whole),
         }
@@ -238,18 +222,6 @@ class Examiner:
             summed.append(answer_of(total) == item.item.answer)
         return {BEST: max(alone.values(), key=lambda marks: sum(marks)), ENSEMBLE: summed}
 
-    def _guesses(self, items: Sequence[MadeItem]) -> dict[str, list[bool]]:
-        """Without any input: by what was often right elsewhere, and always the same letter."""
-        learned = self._exam.learned_from
-        asked = [item.item for item in items]
-        blind = blind_answers(asked, learned)
-        letters = [item.answer for item in learned]
-        usual = max(LETTERS, key=letters.count)
-        return {
-            "blind": [blind[item.id] == item.answer for item in asked],
-            "majority": [usual == item.answer for item in asked],
-        }
-
     def _single_senses(self, composed: Mapping[str, ConceptAsker]) -> dict[str, Any]:
         """Yes or no about one input: the pack alone, and composed packs with one sense on."""
         found: dict[str, Any] = {}
@@ -265,18 +237,68 @@ class Examiner:
                 ]
                 for column, asker in askers.items()
             }
+            both = {column: share_and_interval(one) for column, one in marks.items()}
             found[sense] = {
                 "questions": len(questions),
-                "accuracy": {column: _share(one) for column, one in marks.items()},
-                "interval": {column: _interval(one) for column, one in marks.items()},
+                "accuracy": {column: share for column, (share, _) in both.items()},
+                "interval": {column: interval for column, (_, interval) in both.items()},
             }
         return found
 
 
-def _share(marks: Sequence[bool]) -> float:
-    return round(sum(marks) / len(marks), 4)
+def guesses(items: Sequence[MadeItem], learned: Sequence[CommonalityItem]) -> dict[str, list[bool]]:
+    """Without any input: by what was often right elsewhere, and always the same letter.
+
+    Args:
+        items: to answer.
+        learned: items of other scenes.
+    """
+    asked = [item.item for item in items]
+    blind = blind_answers(asked, learned)
+    letters = [item.answer for item in learned]
+    usual = max(LETTERS, key=letters.count)
+    return {
+        "blind": [blind[item.id] == item.answer for item in asked],
+        "majority": [usual == item.answer for item in asked],
+    }
 
 
-def _interval(marks: Sequence[bool]) -> list[float]:
-    """95 %, Wilson; items of one scene are taken for independent, which they are not quite."""
-    return [round(end, 4) for end in wilson_interval(sum(marks), len(marks))]
+def marks_by_count(
+    by_set: Mapping[tuple[Sense, ...], Mapping[str, Sequence[bool]]],
+) -> dict[str, Any]:
+    """Items, right answers and their intervals by number of senses, and right ones by set."""
+    right: dict[int, dict[str, list[bool]]] = {}
+    for senses, columns in by_set.items():
+        for column, marks in columns.items():
+            right.setdefault(len(senses), {}).setdefault(column, []).extend(marks)
+    both = {
+        str(count): {column: share_and_interval(marks) for column, marks in columns.items()}
+        for count, columns in sorted(right.items())
+    }
+    return {
+        "items": {
+            str(count): len(next(iter(columns.values())))
+            for count, columns in sorted(right.items())
+        },
+        "accuracy": {
+            count: {column: share for column, (share, _) in columns.items()}
+            for count, columns in both.items()
+        },
+        "interval": {
+            count: {column: interval for column, (_, interval) in columns.items()}
+            for count, columns in both.items()
+        },
+        "by_set": {
+            "+".join(senses): {
+                column: share_and_interval(marks)[0] for column, marks in columns.items()
+            }
+            for senses, columns in by_set.items()
+        },
+    }
+
+
+def share_and_interval(marks: Sequence[bool]) -> tuple[float, list[float]]:
+    """Share of right ones, and 95 % by Wilson; items of one scene are taken for independent,
+    which they are not quite."""
+    ends = wilson_interval(sum(marks), len(marks))
+    return round(sum(marks) / len(marks), 4), [round(end, 4) for end in ends]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -13,16 +14,20 @@ from .printing import print_fact, print_table
 from .progress import ProgressLine
 
 if TYPE_CHECKING:
-    from ..benchmarks.commonality_items import Moment
+    from ..benchmarks.commonality_items import MadeItem, Moment
     from ..benchmarks.commonality_tokens import SenseData
     from ..benchmarks.composition_accuracy import Examination
+    from ..runtime.language_model import LanguageModel
     from ..runtime.pack import Pack
     from ..training.sense_packs import Sense
 
+#: Items a pair of senses by which weights are chosen at the input, and questions about one sense:
+#: there everything costs the whole language model.
+_TRIED_ITEMS, _TRIED_QUESTIONS = 6, 200
 _METHODS = "naive,damc,task_arithmetic,ties"
 _COLUMNS = (
     *("blind", "majority", "best_single", "naive", "damc", "damc_auto", "task_arithmetic"),
-    *("ties", "dare", "tsv", "ensemble", "joint"),
+    *("ties", "dare", "tsv", "ensemble", "joint", "best_single_branch"),
 )
 
 
@@ -45,9 +50,9 @@ def add_accuracy_options(parser: ArgumentParser) -> None:
         nargs="+",
         help="other drives, whose held-out scenes weights are chosen by, and blind guesses",
     )
-    part.add_argument("--items", metavar="N", type=int, default=100, help="a set of senses (100)")
+    part.add_argument("--items", metavar="N", type=int, default=100, help="a pair of senses (100)")
     part.add_argument(
-        "--validation-items", metavar="N", type=int, default=60, help="a set of senses (60)"
+        "--validation-items", metavar="N", type=int, default=60, help="a pair of senses (60)"
     )
     part.add_argument(
         "--questions", metavar="N", type=int, default=500, help="about each single sense (500)"
@@ -62,6 +67,15 @@ def add_accuracy_options(parser: ArgumentParser) -> None:
     )
     part.add_argument("--seed", metavar="N", type=int, default=7, help="of items (7)")
     part.add_argument("--cache", metavar="DIR", type=Path, help="for tokens")
+    part.add_argument(
+        "--input-level",
+        metavar="DIR",
+        type=Path,
+        help="packs in the form as published (`tailwire train senses --form input-level`)",
+    )
+    part.add_argument(
+        "--input-level-items", metavar="N", type=int, default=25, help="a pair of senses (25)"
+    )
     part.add_argument("--figure", metavar="FILE.png", type=Path, help="picture to draw")
     part.add_argument("--no-costs", action="store_true", help="measure accuracy alone")
 
@@ -116,11 +130,56 @@ def run_accuracy(args: Namespace) -> dict[str, Any]:
             *(joint if joint.is_dir() else None, exam, answer_tokens(model), Path(work), line),
         )
         result = examiner.run(methods, args.weight_steps)
+        if args.input_level is not None:
+            result["input_level"] = _input_level(args, exam, model, methods, line)
         model.close()
     result["moments"] = len(exam.data.moments)
     if args.figure is not None:
         result["figure"] = str(draw_composition(args.figure, result))
     return result
+
+
+def _input_level(
+    args: Namespace, exam: Examination, model: LanguageModel, methods: list[str], line: ProgressLine
+) -> dict[str, Any]:
+    """The same of packs in the form as published, of the first items of each set."""
+    from dataclasses import replace
+
+    import torch
+
+    from ..assembly import model_path
+    from ..benchmarks.commonality_tokens import asked_concepts
+    from ..benchmarks.composition_input_level import InputLevelBase, InputLevelExaminer
+    from ..export.checkpoint import open_checkpoint
+    from ..export.tail_weights import tail_weights
+    from ..runtime.model_specs import DEFAULT_LANGUAGE_MODEL
+    from ..training.sense_packs import PROMPT, answer_tokens
+
+    torch.set_num_threads(args.threads)
+    checkpoint = open_checkpoint(model_path(args.model or DEFAULT_LANGUAGE_MODEL))
+    encode = model.tokenizer.encode
+    base = InputLevelBase(
+        tail_weights(checkpoint, checkpoint.config.num_blocks),
+        checkpoint.embedding().dense(),
+        [encode(PROMPT.render(text)).ids for text in asked_concepts()],
+        answer_tokens(model),
+    )
+    fewer = replace(
+        exam,
+        items=_first_of_each(exam.items, args.input_level_items / args.items),
+        validation=_first_of_each(exam.validation, _TRIED_ITEMS / args.validation_items),
+        single={sense: asked[:_TRIED_QUESTIONS] for sense, asked in exam.single.items()},
+    )
+    examiner = InputLevelExaminer(base, args.input_level, list(exam.single), fewer, line)
+    return examiner.run(methods, args.weight_steps)
+
+
+def _first_of_each(items: Sequence[MadeItem], share: float) -> list[MadeItem]:
+    """The first ones of each set of senses, one at least."""
+    sets: dict[frozenset[Sense], list[MadeItem]] = {}
+    for item in items:
+        sets.setdefault(frozenset(item.moments), []).append(item)
+    return [one for own in sets.values() for one in own[: max(1, round(share * len(own)))]]
 
 
 def _examination(args: Namespace, packs: dict[Sense, Pack], line: ProgressLine) -> Examination:
@@ -198,9 +257,16 @@ def _tokens(
 
 
 def print_accuracy(result: dict[str, Any]) -> None:
-    """Tables by number of senses, and of single senses."""
+    """Tables by number of senses, and of single senses, of both forms where both were asked."""
+    _print_form(result, "right answers")
+    if "input_level" in result:
+        _print_form(result["input_level"], "at the input")
+    print_fact("interval", "95 % (Wilson) in brackets; chance is 25 %, for one input 50 %")
+
+
+def _print_form(result: dict[str, Any], title: str) -> None:
     counts = list(result["items"])
-    rows = [("right answers", *(f"{n} senses ({result['items'][n]} items)" for n in counts))]
+    rows = [(title, *(f"{n} senses ({result['items'][n]} items)" for n in counts))]
     for column in _COLUMNS:
         if column in result["accuracy"][counts[0]]:
             rows.append(
@@ -229,4 +295,3 @@ def print_accuracy(result: dict[str, Any]) -> None:
             ),
         ]
     )
-    print_fact("interval", "95 % (Wilson) in brackets; chance is 25 %, for one input 50 %")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..export.input_level import TEXT, Connector, InputLevelModelParts
+from ..export.input_level import AFFIXES, TEXT, Connector, InputLevelModelParts
 from ..runtime.adaptation.attention import attend
 from ..runtime.adaptation.tail_model import TailModel
 from ..runtime.adaptation.tail_weights import Float, TailWeights
@@ -131,17 +131,82 @@ class DecoupledModel(TailModel):
         x = nn.utils.rnn.pad_sequence([rows for rows, _ in made], batch_first=True)
         kinds = nn.utils.rnn.pad_sequence([k for _, k in made], True, padding_value=-1)
         places = torch.arange(x.shape[1], device=self.device)
-        bias = torch.zeros(x.shape[1], x.shape[1], dtype=self.dtype, device=self.device)
-        bias = bias.masked_fill(places > places[:, None], _MASKED)[None, None]
+        return self._through(x, kinds, places, places <= places[:, None]), lengths
+
+    def _through(self, x: Tensor, kinds: Tensor, places: Tensor, sees: Tensor) -> Tensor:
+        """Normed states of embeddings `[batch, tokens, hidden_size]` behind all blocks.
+
+        Args:
+            x: embeddings.
+            kinds: int64 `[batch, tokens]`, places in `types`, -1 for padding.
+            places: for rotary positions, int64 `[tokens]` or `[batch, 1, tokens]`.
+            sees: bool `[tokens, tokens]`, or one a sample `[batch, 1, tokens, tokens]`.
+        """
+        bias = torch.zeros(sees.shape, dtype=self.dtype, device=self.device)
+        bias = bias.masked_fill(~sees, _MASKED)
+        bias = bias[None, None] if bias.ndim == 2 else bias
         routes = {name: kinds == index for index, name in enumerate(self.types)}
         for index in range(self.num_blocks):
-            x = self._block(x, index, routes, bias)
-        return self._norm(x, "final_norm"), lengths
+            x = self._block(x, index, routes, places, bias)
+        return self._norm(x, "final_norm")
 
     def answers(self, batch: Sequence[Sequence[tuple[str, Tensor]]]) -> Tensor:
         """States behind the last token of each input, float32 `[batch, hidden_size]`."""
         states, lengths = self.states(batch)
         return states[torch.arange(len(lengths), device=self.device), lengths - 1]
+
+    def answers_each(
+        self,
+        batch: Sequence[Sequence[tuple[str, Tensor]]],
+        questions: Sequence[Sequence[Tensor]],
+    ) -> Tensor:
+        """What `answers` gives for each question behind its input, which is run once.
+
+        Args:
+            batch: of pieces, see `sequence`.
+            questions: for each input, token ids of one question or more.
+
+        Returns:
+            float32 `[all questions, hidden_size]`, input by input.
+        """
+        rows: list[Tensor] = []
+        kinds: list[Tensor] = []
+        parts: list[Tensor] = []
+        places: list[Tensor] = []
+        last: list[tuple[int, int]] = []
+        for number, (pieces, asked) in enumerate(zip(batch, questions, strict=True)):
+            first = sum(self._tokens(name, content) for name, content in pieces)
+            row, kind = self.sequence([*pieces, *((TEXT, ids) for ids in asked)])
+            sizes = [first, *(len(ids) for ids in asked)]
+            own = torch.tensor(sizes, device=self.device)
+            rows.append(row)
+            kinds.append(kind)
+            # Which question a token is of, 0 for the input itself.
+            parts.append(torch.repeat_interleave(torch.arange(len(own), device=own.device), own))
+            places.append(
+                torch.cat(
+                    [
+                        torch.arange(size, device=own.device) + (first if at else 0)
+                        for at, size in enumerate(sizes)
+                    ]
+                )
+            )
+            ends = torch.cumsum(own, 0)[1:] - 1
+            last += [(number, int(end)) for end in ends]
+        pad = nn.utils.rnn.pad_sequence
+        part = pad(parts, True, padding_value=-1)
+        same = (part[:, None] == part[:, :, None]) | (part[:, None] == 0)
+        order = torch.arange(part.shape[1], device=self.device)
+        sees = (same & (order <= order[:, None]))[:, None]
+        states = self._through(
+            *(pad(rows, True), pad(kinds, True, padding_value=-1), pad(places, True)[:, None], sees)
+        )
+        inputs, ends = (torch.tensor(side, device=self.device) for side in zip(*last, strict=True))
+        return states[inputs, ends]
+
+    def _tokens(self, name: str, content: Tensor) -> int:
+        """How many tokens a piece becomes."""
+        return len(content) + (0 if name == TEXT else 2 * AFFIXES)
 
     def trained_parts(self) -> InputLevelModelParts:
         """Connectors and branches as they are now."""
@@ -169,7 +234,14 @@ class DecoupledModel(TailModel):
                     factors[index, projection] = (a.numpy().copy(), b.numpy().copy())
         return LowRankChange(factors)
 
-    def _block(self, x: Tensor, index: int, routes: Mapping[str, Tensor], bias: Tensor) -> Tensor:
+    def _block(
+        self,
+        x: Tensor,
+        index: int,
+        routes: Mapping[str, Tensor],
+        places: Tensor,
+        bias: Tensor,
+    ) -> Tensor:
         config = self.config
         normed = self._norm(x, f"attention_norm{index}").to(self.dtype)
         packed = functional.linear(
@@ -178,7 +250,6 @@ class DecoupledModel(TailModel):
         packed = packed + self._beside(normed, packed, index, _QKV, routes)
         sizes = [config.num_heads * config.head_dim, *[config.num_kv_heads * config.head_dim] * 2]
         query, key, value = packed.split(sizes, -1)
-        places = torch.arange(x.shape[1], device=x.device)
         query = self._rotate(self._heads(query, config.num_heads), places)
         key = self._rotate(self._heads(key, config.num_kv_heads), places)
         value = self._heads(value, config.num_kv_heads)

@@ -5,8 +5,9 @@ answer them takes tens of thousands of samples. Where all questions are known be
 kind and direction), their last tokens' queries are too, so keys can be solved for: a few heads for
 each kind, whose keys let a question about a direction attend to that direction's token and to no
 other. What tokens say of the kinds is learned by a small network of the aligners' own shape, which
-takes seconds, and becomes values that lead to the words yes and no. Training through the tail goes
-on from there.
+takes seconds, and becomes values that lead to the words yes and no. A token that says no draws
+more attention than one that says yes, since what several inputs have in common holds in each of
+them. Training through the tail goes on from there.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from ..runtime.adaptation.tail_model import TailModel
 
 #: Attention logits wanted of the token that a question is about, and of all others.
 _ATTENDED, _IGNORED = 9.0, -6.0
+#: What one unit of evidence takes off them: of several inputs, the one that says no is heard.
+_DOUBT = 0.4
 _RIDGE = 1e-3
 #: Heads that look for the tokens of one kind.
 _PLACES = 3
@@ -163,6 +166,7 @@ def write_direction_start(
     places = key_places(queries, asked)
     keys = torch.zeros(DIRECTIONS, blocks, heads, size)
     values = torch.zeros(1 + max(one.kind for one in places), blocks, heads, size)
+    doubt = torch.zeros_like(values)
     count = len(places) / len(values)
     wanted = tail.rows_of(answers) * tail.final_scale()
     taken = {(one.block, one.head): one.kind for one in places}
@@ -173,10 +177,13 @@ def write_direction_start(
             # Where nothing is to be found, nothing is to be looked at.
             keys[:, block, head] = _solved(queries[block, :, head], asked, kind)[1] / _GATE
             if kind is not None:
+                of_kind = [float(one == kind) for one, _ in asked]
+                solved = _keys(queries[block, :, head], torch.tensor(of_kind)[:, None])
+                doubt[kind, block, head] = -_DOUBT * solved[0] / _GATE
                 toward = (wanted[0] - wanted[1]) @ output[:, head].sum(1)
                 step = _STRENGTH / count * toward / (toward @ toward)
                 values[kind, block, head] = step / _GATE
-    _write(model, modality, keys.flatten(1), values.flatten(1), evidence)
+    _write(model, modality, keys.flatten(1), values.flatten(1), doubt.flatten(1), evidence)
     _calibrate(model, tail, modality, texts, asked, answers, values.flatten(1))
     return places
 
@@ -269,32 +276,54 @@ def _solved(
         asked: kind and direction of each text.
         kind: whose questions shall attend, None for none.
     """
-    texts, groups, size = queries.shape
-    rows = queries.reshape(texts * groups, size) * size**-0.5
-    wanted = torch.full((texts, DIRECTIONS), _IGNORED)
+    wanted = torch.full((len(queries), DIRECTIONS), _IGNORED)
     for text, (of, direction) in enumerate(asked):
         if of == kind:
             wanted[text, direction] = _ATTENDED
-    target = wanted.repeat_interleave(groups, 0)
+    keys = _keys(queries, wanted)
+    missed = _logits(queries) @ keys.mT - wanted[:, None]
+    return float(missed.square().mean()), keys
+
+
+def _keys(queries: Tensor, wanted: Tensor) -> Tensor:
+    """Keys `[keys, head_dim]` whose attention logits are as near to these as can be.
+
+    Args:
+        queries: `[texts, groups, head_dim]`.
+        wanted: logits of each text, `[texts, keys]`.
+    """
+    rows, target = _logits(queries).flatten(0, 1), wanted.repeat_interleave(queries.shape[1], 0)
     square = rows.mT @ rows
-    square += _RIDGE * square.diagonal().mean() * torch.eye(size)
-    keys = torch.linalg.solve(square, rows.mT @ target)
-    return float((rows @ keys - target).square().mean()), keys.mT
+    square += _RIDGE * square.diagonal().mean() * torch.eye(rows.shape[1])
+    return torch.linalg.solve(square, rows.mT @ target).mT
+
+
+def _logits(queries: Tensor) -> Tensor:
+    """Queries as attention multiplies keys with them."""
+    return queries * queries.shape[-1] ** -0.5
 
 
 def _write(
-    model: ConnectionModel, modality: str, keys: Tensor, values: Tensor, evidence: Evidence
+    model: ConnectionModel,
+    modality: str,
+    keys: Tensor,
+    values: Tensor,
+    doubt: Tensor,
+    evidence: Evidence,
 ) -> None:
-    """Put keys behind the columns of direction, and values behind what rows say."""
+    """Put keys behind the columns of direction, and values and doubt behind what rows say."""
     for side in ("key", "value"):
         for part in ("w1", "b1", "w2", "b2"):
             model[f"{modality}.{side}.{part}"].zero_()
-    # A hidden unit a direction; the others have no weight behind them yet.
+    # A hidden unit a direction, and those of the evidence.
     first, own = model[f"{modality}.key.w1"], evidence.w1.shape[1]
     first[:, DIRECTIONS : DIRECTIONS + own] = evidence.w1
     for direction in range(DIRECTIONS):
         first[PRESENCE + 1 + direction, direction] = _PASSED
+    model[f"{modality}.key.b1"][DIRECTIONS : DIRECTIONS + own] = evidence.b1
     model[f"{modality}.key.w2"][:DIRECTIONS] = keys / _PASSED
+    model[f"{modality}.key.w2"][DIRECTIONS : DIRECTIONS + own] = evidence.w2 @ doubt
+    model[f"{modality}.key.b2"].copy_(evidence.b2 @ doubt)
     model[f"{modality}.value.w1"][:, :own] = evidence.w1
     model[f"{modality}.value.b1"][:own] = evidence.b1
     model[f"{modality}.value.w2"][:own] = evidence.w2 @ values

@@ -1,8 +1,13 @@
-"""Trains the connection of a pack of senses: aligners, gates and a LoRA, the rest is frozen."""
+"""Trains the connection of a pack of senses: aligners, gates and a LoRA, the rest is frozen.
+
+While it is trained, its sensors are inputs (`sense_examples.input_name`): a view may have several
+of one sense. Rows do not depend on which input they are of, so the pack has the sensors of its
+senses instead.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +27,7 @@ from ..runtime.connections import ConnectionSpec, weight_shapes
 from ..runtime.language_model import LanguageModel
 from .direction_start import KeyPlace, learn_evidence, write_direction_start
 from .head_states import head_texts
-from .sense_examples import Views
+from .sense_examples import MOST_INPUTS, Views, input_name
 from .sense_packs import PROMPT, SENSE_SENSORS, Sense, answer_choice
 
 #: Everything but the sensors' offsets: with them a row would depend on where it stands.
@@ -35,13 +40,17 @@ class SenseTexts:
 
     Attributes:
         questions: by number of the concept, without prompt.
+        ids: their tokens, with prompt.
         heads: their states.
         choice: the decision between yes and no; its target is yes.
+        words: tokens of a text inside a sentence.
     """
 
     questions: Sequence[str]
+    ids: Sequence[tuple[int, ...]]
     heads: HeadTexts
     choice: Choice
+    words: Callable[[str], Sequence[int]]
 
     @property
     def answers(self) -> tuple[int, int]:
@@ -56,7 +65,10 @@ def sense_texts(
     encode = model.tokenizer.encode
     texts = [tuple(encode(PROMPT.render(question)).ids) for question in questions]
     heads = head_texts(model, texts, tail_blocks, cache)
-    return SenseTexts(questions, heads, answer_choice(model))
+    return SenseTexts(
+        *(questions, texts, heads, answer_choice(model)),
+        lambda text: encode(f" {text}", add_special_tokens=False).ids,
+    )
 
 
 def start_model(
@@ -79,7 +91,10 @@ def start_model(
         The model, and where its keys are.
     """
     encoders: dict[str, tuple[int, int]] = {sense: (DIRECTIONS, DIRECTION_WIDTH) for sense in views}
-    sensors: dict[str, str] = {sensor: sense for sense in views for sensor in SENSE_SENSORS[sense]}
+    most = MOST_INPUTS if len(views) == 1 else 1
+    sensors: dict[str, str] = {
+        input_name(sense, number): sense for sense in views for number in range(most)
+    }
     shapes = weight_shapes(spec, tail.config, encoders, sensors)
     rng = np.random.default_rng(seed)
     weights: dict[str, NDArray[np.float32]] = {}
@@ -103,6 +118,19 @@ def start_model(
             *(model, tail, sense, (residual, lengths), asked, texts.answers, evidence)
         )
     return model, places
+
+
+def pack_weights(model: ConnectionModel) -> dict[str, NDArray[np.float32]]:
+    """Weights of a trained model as its pack has them, with sensors in the place of inputs."""
+    kept = {n: one for n, one in model.weights().items() if not n.startswith("sensor.")}
+    for sense in dict.fromkeys(model.sensors.values()):
+        for sensor in SENSE_SENSORS[_known(sense)]:
+            kept[f"sensor.{sensor}"] = np.zeros((DIRECTIONS, DIRECTION_WIDTH), np.float32)
+    return kept
+
+
+def _known(name: str) -> Sense:
+    return next(sense for sense in SENSE_SENSORS if sense == name)
 
 
 def samples_of(questions: NDArray[np.int32], texts: SenseTexts) -> Samples:

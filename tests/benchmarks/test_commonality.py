@@ -21,6 +21,7 @@ from tailwire.benchmarks.commonality import (
 )
 from tailwire.benchmarks.commonality_items import (
     CONCEPTS,
+    NOTHING,
     SENSES,
     MadeItem,
     Moment,
@@ -82,7 +83,7 @@ def test_concepts_say_what_holds_what_does_not_and_what_is_open() -> None:
     assert found["motorcycle", "back"] is None  # it is barely visible
     assert found["bus or truck", "back"] is None  # nobody knows whether it moves
     assert found["car", "back"] is False
-    assert {c for c, holds in found.items() if holds} == {("car", "front")}
+    assert {c for c, holds in found.items() if holds and c[0] != NOTHING} == {("car", "front")}
 
 
 # --- radar
@@ -252,38 +253,37 @@ def test_one_option_holds_in_all_inputs_and_each_other_is_false_in_one(
                 assert False in holds
 
 
-def test_no_input_alone_tells_most_answers(made: list[MadeItem]) -> None:
-    texts = {option_text(concept): concept for concept in CONCEPTS}
-    several = 0
-    for one in made:
-        facts = [moment.holds(sense) for sense, moment in one.moments.items()]
-        wrong = [t for t, x in zip(one.item.options, LETTERS, strict=True) if x != one.item.answer]
-        several += any(fact[texts[text]] for fact in facts for text in wrong)
-    assert several > 0.9 * len(made)
-
-
-def test_of_two_inputs_each_has_a_wrong_option_that_holds_in_it(made: list[MadeItem]) -> None:
-    """Where anything but the right one holds in it that does not hold in the other."""
+def test_each_input_leaves_a_wrong_option_open(made: list[MadeItem]) -> None:
+    """So that a perfect answer from one input alone is right every other time at most."""
     by_text = {option_text(concept): concept for concept in CONCEPTS}
-    seen = 0
-    for one in (one for one in made if len(one.moments) == 2):
-        offered = {by_text[text] for text in one.item.options}
-        facts = [moment.holds(sense) for sense, moment in one.moments.items()]
-        for mine, other in (facts, facts[::-1]):
-            could = {c for c in CONCEPTS if mine[c] and other[c] is False}
-            if could:
-                seen += 1
-                assert could & offered
-    assert seen > 50
+    for one in made:
+        for sense, moment in one.moments.items():
+            holds = [moment.holds(sense)[by_text[text]] for text in one.item.options]
+            assert holds.count(True) >= 2
+
+
+def test_there_are_as_many_items_of_each_number_of_senses(made: list[MadeItem]) -> None:
+    assert Counter(len(one.moments) for one in made) == {2: 180, 3: 180, 4: 180}
 
 
 def test_letters_are_even_and_a_blind_guess_is_near_chance(made: list[MadeItem]) -> None:
     items = [one.item for one in made]
     letters = Counter(item.answer for item in items)
-    assert min(letters.values()) > 0.17 * len(items)
+    assert min(letters.values()) > 0.23 * len(items)
     others = [one.item for one in make_items(known_moments(), per_set=30, seed=2)]
     blind = score_answers(items, blind_answers(items, others)).accuracy
-    assert blind < 0.40
+    assert blind < 0.36
+
+
+def test_nothing_drives_where_vehicles_are_parked_or_none() -> None:
+    def of(*things: Float) -> bool | None:
+        return concepts_of(street(*things))[NOTHING, "front"]
+
+    assert of() is True
+    assert of(thing("car", 20, 0, "parked", vx=0.0)) is True
+    assert of(thing("car", 20, 0, "stopped", vx=0.0)) is None
+    assert of(thing("car", 20, 0, "parked", vx=0.0), thing("bus", 30, 0, "moving")) is False
+    assert of(thing("car", -20, 0, "moving"), thing("pedestrian", 20, 0, "moving")) is True
 
 
 def test_items_are_the_same_for_one_seed_and_survive_the_file(

@@ -18,6 +18,7 @@ from tailwire.simulation.nuscenes import NuScenes
 from tailwire.simulation.questions.scene_graph import keyframe_pose
 
 from ..quick_drives import quick_drive
+from .busy_streets import make_streets_busy
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +62,12 @@ def test_points_are_in_the_vehicles_frame(drive: Path) -> None:
 
 
 def test_the_command_makes_items_with_all_their_inputs(
-    drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    drive: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    make_streets_busy(monkeypatch)
     out = tmp_path / "items"
     arguments = ["commonality", "make", "--dataroot", str(drive), "--out", str(out)]
     assert main([*arguments, "--items", "3", "--split", "all", "--json"]) == 0

@@ -15,7 +15,14 @@ pytest.importorskip("torch", reason="the tiny models are made with torch")
 from tailwire import open_runtime
 from tailwire.assembly import load_connection, load_language_model
 from tailwire.benchmarks.commonality import LETTERS
-from tailwire.benchmarks.commonality_items import CONCEPTS, Moment, Sense, make_items
+from tailwire.benchmarks.commonality_items import (
+    CONCEPTS,
+    KINDS,
+    NOTHING,
+    Moment,
+    Sense,
+    make_items,
+)
 from tailwire.benchmarks.commonality_tokens import (
     SenseData,
     asked_concepts,
@@ -44,6 +51,7 @@ from tailwire.training.sense_packs import SensePack, answer_tokens, write_sense_
 from ..fakes import SPECS
 from ..packs import write_small_pack
 from ..quick_drives import quick_drive
+from .busy_streets import make_streets_busy
 from .test_commonality import NO_CLOUD, street, thing
 
 if TYPE_CHECKING:
@@ -92,7 +100,7 @@ def data() -> SenseData:
     }
     facts: dict[Sense, NDArray[np.int8]] = {}
     for sense in SENSES:
-        facts[sense] = np.full((len(MOMENTS), 3, 6), -1, np.int8)
+        facts[sense] = np.full((len(MOMENTS), len(KINDS), 6), -1, np.int8)
         for row, one in enumerate(MOMENTS):
             for concept, holds in one.holds(sense).items():
                 if holds is not None:
@@ -135,13 +143,16 @@ def test_a_concept_is_where_its_object_is() -> None:
         angle = {"back right": -120, "front right": -60}[where] if angle is None else angle
         x, y = 20 * np.cos(np.deg2rad(angle)), 20 * np.sin(np.deg2rad(angle))
         name = "truck" if kind == "bus or truck" else kind
-        rows = object_directions(object_tokens(street(thing(name, x, y)), 2), np.ones(6, bool))
+        things = [] if kind == NOTHING else [thing(name, x, y)]
+        rows = object_directions(object_tokens(street(*things), 2), np.ones(6, bool))
         _, direction = place_of((kind, where))
         assert rows[direction, PRESENCE + 1 + direction] == 1
-        assert rows[direction, :10].any() and not np.delete(rows[:, :10], direction, 0).any()
-    assert sorted(number_of(concept) for concept in CONCEPTS) == list(range(18))
+        assert rows[direction, :10].any() == (kind != NOTHING)
+        assert not np.delete(rows[:, :10], direction, 0).any()
+    assert sorted(number_of(concept) for concept in CONCEPTS) == list(range(24))
     text = asked_concepts()[number_of(("bus or truck", "back left"))]
     assert text == "Moving bus or truck, back left?"
+    assert asked_concepts()[number_of((NOTHING, "front"))] == "No vehicle, front?"
 
 
 def test_some_moments_of_each_scene_are_left() -> None:
@@ -230,6 +241,7 @@ def test_packs_are_trained_composed_and_asked_by_command(
 ) -> None:
     monkeypatch.setenv("TAILWIRE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TAILWIRE_OFFLINE", "1")
+    make_streets_busy(monkeypatch)
     first = quick_drive(tmp_path / "first", scenes=6, seconds=2.0)
     second = quick_drive(tmp_path / "second", scenes=4, seconds=2.0, seed=8)
     model = ["--model", str(tiny.folder("llama")), "--precision", "fp32", "--threads", "1"]

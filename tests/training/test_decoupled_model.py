@@ -219,6 +219,24 @@ def test_a_batch_answers_as_its_inputs_alone(tiny: TinyModels) -> None:
     np.testing.assert_allclose(together.numpy(), alone.numpy(), atol=1e-5)
 
 
+def test_questions_behind_one_input_are_answered_as_each_alone(tiny: TinyModels) -> None:
+    config = tiny.model("llama").config
+    whole = compose_input_level([one_modality(config, name) for name in ("camera", "lidar")])
+    model = model_of(tiny, whole)
+    inputs = [pieces("camera")[:-1], pieces("camera", "lidar")[:-1], pieces()[:-1]]
+    asked = [[(5, 6, 7), (9,)], [(8, 4)], [(3, 3), (5, 6, 7)]]
+    with torch.no_grad():
+        each = model.answers_each(
+            inputs, [[torch.tensor(ids) for ids in some] for some in asked]
+        ).numpy()
+        alone = [
+            model.answers([[*content, (TEXT, torch.tensor(ids))]]).numpy()
+            for content, some in zip(inputs, asked, strict=True)
+            for ids in some
+        ]
+    np.testing.assert_allclose(each, np.concatenate(alone), atol=1e-5)
+
+
 def test_only_what_an_input_uses_has_gradients(tiny: TinyModels) -> None:
     config = tiny.model("llama").config
     model = model_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from tailwire.runtime.adaptation.connection_model import ConnectionModel
 from tailwire.runtime.adaptation.initial_weights import initial_weight
 from tailwire.runtime.adaptation.tail_model import TailModel
 from tailwire.runtime.connections import ConnectionSpec, weight_shapes
+from tailwire.training import direction_start
 from tailwire.training.direction_start import (
     Evidence,
     key_places,
@@ -67,17 +68,19 @@ def test_a_rare_yes_is_no_prior() -> None:
     assert odds.abs().max() < 1
 
 
-def test_questions_find_their_direction_and_say_its_evidence(tiny: TinyModels) -> None:
+def started(tiny: TinyModels, sensors: dict[str, str]) -> Any:
+    """A started connection whose evidence is what marked tokens say, and what questions need."""
     config = tiny.model("llama").config
     spec = ConnectionSpec(kind="plain", tail_blocks=4, per_block=True, hidden=HIDDEN)
     tail = TailModel(tail_weights(open_checkpoint(tiny.folder("llama")), 4), torch.float32)
     rng = np.random.default_rng(5)
     weights = {
         name: initial_weight(name, shape, rng)
-        for name, shape in weight_shapes(spec, config, ENCODERS, SENSORS).items()
+        for name, shape in weight_shapes(spec, config, ENCODERS, sensors).items()
     }
-    weights["sensor.radar"][:] = 0
-    model = ConnectionModel(spec, config, ENCODERS, SENSORS, weights)
+    for sensor in sensors:
+        weights[f"sensor.{sensor}"][:] = 0
+    model = ConnectionModel(spec, config, ENCODERS, sensors, weights)
     residual = torch.from_numpy(
         rng.normal(size=(len(ASKED), 5, config.hidden_size)).astype(np.float32)
     )
@@ -87,16 +90,40 @@ def test_questions_find_their_direction_and_say_its_evidence(tiny: TinyModels) -
     places = write_direction_start(
         *(model, tail, "radar", (residual, lengths), ASKED, answers, exact)
     )
-    assert {one.kind for one in places} == set(range(KINDS))
-    assert len({(one.block, one.head) for one in places}) == len(places)
 
-    def margins(facts: np.ndarray) -> np.ndarray:
-        tokens = torch.from_numpy(marked(facts[None])).expand(len(ASKED), -1, -1)
+    def margins(*inputs: np.ndarray) -> np.ndarray:
+        tokens = {
+            sensor: torch.from_numpy(marked(facts[None])).expand(len(ASKED), -1, -1)
+            for sensor, facts in zip(sensors, inputs, strict=False)
+        }
         with torch.no_grad():
-            prefix, _ = model({"radar": tokens}, residual, lengths)
+            prefix, _ = model(tokens, residual, lengths)
             scores = tail(residual, lengths, prefix) @ tail.rows_of(answers).T
         return (scores[:, 0] - scores[:, 1]).numpy()
 
+    return places, margins
+
+
+def test_of_two_inputs_the_one_that_says_no_is_heard(
+    tiny: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing, all_hold = (np.full((KINDS, DIRECTIONS), value, np.int8) for value in (-4, 1))
+    said: list[np.ndarray] = []
+    for doubt in (0.0, 1.0):
+        monkeypatch.setattr(direction_start, "_DOUBT", doubt)
+        _, margins = started(tiny, {"radar.0": "radar", "radar.1": "radar"})
+        # The order of inputs is none.
+        np.testing.assert_allclose(
+            margins(nothing, all_hold), margins(all_hold, nothing), atol=1e-3
+        )
+        said.append(margins(nothing, all_hold) - margins(all_hold, all_hold))
+    assert (said[1] < said[0]).all()
+
+
+def test_questions_find_their_direction_and_say_its_evidence(tiny: TinyModels) -> None:
+    places, margins = started(tiny, SENSORS)
+    assert {one.kind for one in places} == set(range(KINDS))
+    assert len({(one.block, one.head) for one in places}) == len(places)
     nothing = np.zeros((KINDS, DIRECTIONS), np.int8)
     base, found = margins(nothing), []
     for kind, direction in ASKED:

@@ -14,13 +14,15 @@ from tailwire.kernels.direction_tokens import (
     radar_directions,
     sound_directions,
 )
+from tailwire.runtime.errors import ConfigError
 from tailwire.training.sense_examples import (
     Views,
     balanced,
     joined,
     joint_examples,
+    one_input,
+    sets_of,
     single_examples,
-    together,
     views_of,
 )
 from tailwire.training.sense_packs import Sense
@@ -103,20 +105,56 @@ def test_yes_and_no_are_asked_equally_often_and_are_true() -> None:
     assert len({tuple(one) for one in questions.tolist()}) == len(questions)
 
 
-def test_together_holds_what_holds_of_each() -> None:
-    parts = [
-        Views({f"sensor{seed}": marked_tokens(some_facts(seed))}, some_facts(seed))
-        for seed in (6, 7, 8)
+def three_parts() -> list[Views]:
+    return [
+        Views({f"radar.{number}": marked_tokens(some_facts(6 + number))}, some_facts(6 + number))
+        for number in range(3)
     ]
-    views = together(parts, 50, np.random.default_rng(9))
-    each = np.stack([said(views, f"sensor{seed}") for seed in (6, 7, 8)])
+
+
+def test_of_a_set_holds_what_holds_of_each() -> None:
+    views, questions = sets_of(three_parts(), 50, np.random.default_rng(9))
+    each = np.stack([said(views, f"radar.{number}") for number in range(3)])
     for view in range(50):
         for place in np.ndindex(KINDS, DIRECTIONS):
             known = each[(slice(None), view, *place)].tolist()
             wanted = 0 if 0 in known else 1 if set(known) == {1} else -1
             assert views.facts[(view, *place)] == wanted
-    # Something holds in each of them.
-    assert (views.facts == 1).any(axis=(1, 2)).all()
+    view, concept, holds = questions.T
+    np.testing.assert_array_equal(views.facts.reshape(50, -1)[view, concept], holds)
+    assert 2 * holds.sum() == len(holds)
+
+
+def test_a_set_is_often_one_input_short() -> None:
+    views, questions = sets_of(three_parts(), 400, np.random.default_rng(10))
+    each = np.stack([said(views, f"radar.{number}").reshape(400, -1) for number in range(3)])
+    # The first questions are those that views were drawn for.
+    no = questions[:400][questions[:400, 2] == 0]
+    held = (each[:, no[:, 0], no[:, 1]] == 1).sum(axis=0)
+    assert len(no) == 200 and (held == 2).mean() > 0.6
+    # No input is the missing one more often than another.
+    short = each[:, no[held == 2][:, 0], no[held == 2][:, 1]] == 0
+    assert short.mean(axis=1).min() > 0.2
+
+
+def test_sets_of_what_never_holds_are_none() -> None:
+    facts = np.zeros((5, KINDS, DIRECTIONS), np.int8)
+    parts = [Views({f"radar.{number}": marked_tokens(facts)}, facts) for number in range(2)]
+    views, questions = sets_of(parts, 10, np.random.default_rng(0))
+    assert len(views.facts) == len(questions) == 0
+
+
+def test_sensors_of_one_sense_are_one_input() -> None:
+    facts = some_facts(4)
+    whole = marked_tokens(facts)
+    left, right = whole.copy(), whole.copy()
+    left[:, 3:] = 0
+    right[:, :3] = 0
+    views = one_input(Views({"a": left, "b": right}, facts), "image", 2)
+    assert list(views.tokens) == ["image.2"] and views.tokens["image.2"].shape == whole.shape
+    np.testing.assert_array_equal(said(views, "image.2"), facts)
+    with pytest.raises(ConfigError):
+        one_input(Views({"a": whole, "b": whole}, facts), "image")
 
 
 def test_a_view_of_one_sense_has_nothing_of_the_others() -> None:
@@ -141,6 +179,8 @@ def test_questions_are_about_the_views_that_they_name() -> None:
         "radar": tokens["radar"],
         "audio": tokens["audio"],
     }
+    inputs: list[list[str]] = []
+    counts: list[int] = []
     for made in (
         single_examples(one, facts, rows, 3, np.random.default_rng(14)),
         joint_examples(both, facts, rows, 4, np.random.default_rng(15)),
@@ -151,4 +191,8 @@ def test_questions_are_about_the_views_that_they_name() -> None:
             views.facts.reshape(len(views.facts), -1)[view, concept], holds
         )
         assert view.max() < len(views.facts)
-    assert len(views.facts) == 2 * 40 + 40 // 3
+        inputs.append(list(views.tokens))
+        counts.append(len(views.facts))
+    # Of one sense, sets of two to four of its own; of two senses, of one each.
+    assert inputs == [[f"radar.{number}" for number in range(4)], ["radar.0", "audio.0"]]
+    assert counts == [60 + 3 * (60 // 3), 2 * 40 + 40 // 3]
