@@ -22,6 +22,7 @@ from .frames import SensorFrame, SensorGeometry
 from .metrics import StageClock, resident_memory_bytes
 from .reloadable_engine import ReloadableEngine
 from .standpoint import Standpoint
+from .worker_cpus import Spread
 
 Float = NDArray[np.float32]
 
@@ -74,7 +75,9 @@ class Perception:
         self._mounts = dict(mounts or {})
         #: Frames that were encoded lately, of sensors whose encoder wants an earlier one.
         self._history: dict[str, list[SensorFrame]] = {}
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tailwire-prepare")
+        self._pool = ThreadPoolExecutor(
+            threads, thread_name_prefix="tailwire-prepare", initializer=Spread(threads)
+        )
         self._tokens: dict[str, SensorTokens] = {}
         self._refused: dict[str, tuple[SensorFrame, str]] = {}
         self._bad_frames = dict.fromkeys(self._sensor_encoders, 0)

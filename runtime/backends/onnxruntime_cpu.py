@@ -11,7 +11,7 @@ import onnxruntime as ort
 
 from ..engine import Array, TensorSpec
 from ..errors import DeviceMemoryError, EngineError
-from .worker_cpus import affinities
+from ..worker_cpus import affinities
 
 _DTYPES = {
     "tensor(float)": "float32",

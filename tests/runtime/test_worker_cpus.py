@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
-from tailwire.runtime.backends.worker_cpus import affinities, allowed_cpus, parts_for_workers
+from tailwire.runtime.worker_cpus import Spread, affinities, allowed_cpus, cpu_parts
 
 needs_two_cpus = pytest.mark.skipif(
     len(allowed_cpus()) < 2, reason="needs a system that names two CPUs of this process"
@@ -21,20 +22,15 @@ needs_two_cpus = pytest.mark.skipif(
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 8, 12])
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 8])
-def test_parts_share_no_cpu_and_leave_one_to_the_caller(count: int, threads: int) -> None:
+def test_parts_are_alike_and_share_nothing(count: int, threads: int) -> None:
     cpus = [3 + 2 * number for number in range(count)]
-    parts = parts_for_workers(cpus, threads)
+    parts = cpu_parts(cpus, threads)
     if threads == 1 or threads > count:
         assert not parts
         return
-    assert len(parts) == threads - 1
-    used = [cpu for part in parts for cpu in part]
-    assert all(parts)
-    assert len(used) == len(set(used))
-    left = set(cpus) - set(used)
-    assert left
-    # No part is larger than another by more than one CPU, the caller's included.
-    sizes = [len(left), *map(len, parts)]
+    assert len(parts) == threads
+    assert [cpu for part in parts for cpu in part] == cpus
+    sizes = [len(part) for part in parts]
     assert max(sizes) - min(sizes) <= 1
 
 
@@ -55,11 +51,33 @@ def test_threads_of_an_engine_run_there(tmp_path: Path) -> None:
     assert len(born) == 1
     (worker,) = born
     assert worker != threading.get_native_id()
-    assert os.sched_getaffinity(worker) == set(parts_for_workers(allowed_cpus(), 2)[0])
+    assert os.sched_getaffinity(worker) == set(cpu_parts(allowed_cpus(), 2)[1])
     # The caller is where it was.
     assert tuple(sorted(os.sched_getaffinity(0))) == allowed_cpus()
     (found,) = engine.run({"x": np.ones((4, 4), np.float32)}).values()
     assert np.array_equal(found, np.full((4, 4), 4, np.float32))
+
+
+@needs_two_cpus
+def test_threads_of_a_pool_keep_apart() -> None:
+    meet = threading.Barrier(2)
+
+    def where(_: int) -> set[int]:
+        meet.wait(30)
+        return os.sched_getaffinity(0)
+
+    with ThreadPoolExecutor(2, initializer=Spread(2)) as pool:
+        found = list(pool.map(where, range(2)))
+    assert found[0].isdisjoint(found[1])
+    assert found[0] | found[1] == set(allowed_cpus())
+    assert tuple(sorted(os.sched_getaffinity(0))) == allowed_cpus()
+
+
+def test_a_system_that_names_no_cpus_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert allowed_cpus() == ()
+    assert affinities(2) is None
+    Spread(2)()
 
 
 def _threads() -> set[int]:
