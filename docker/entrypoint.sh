@@ -17,8 +17,15 @@ fi
 
 if [[ -f "${TAILWIRE_EXPORT:-}/export.json" ]]; then
   # Engines belong to this device and this TensorRT; those that are there already cost nothing. Where
-  # they cannot be built, the node runs on the CPU: slower, but it answers.
-  tailwire build "$TAILWIRE_EXPORT" || echo "no engines of TensorRT: going on with the CPU" >&2
+  # none can be built, the node runs on the CPU: slower, but it answers.
+  status=0
+  tailwire build "$TAILWIRE_EXPORT" || status=$?
+  # 1: the device cannot take some graphs, which go on on the CPU one by one.
+  if ((status <= 1)); then
+    export TAILWIRE_BACKEND="${TAILWIRE_BACKEND:-tensorrt}" TAILWIRE_ENGINES="$TAILWIRE_EXPORT"
+  else
+    echo "no engines of TensorRT: going on with the CPU" >&2
+  fi
 else
   echo "no export in ${TAILWIRE_EXPORT:-\$TAILWIRE_EXPORT}: going on with the CPU" >&2
 fi

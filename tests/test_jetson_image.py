@@ -123,20 +123,31 @@ def start(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([script, *words], env=environment, capture_output=True, text=True)
 
 
-def test_engines_are_built_before_the_node_starts(place: Path) -> None:
-    command(place, "tailwire", 'echo "tailwire $*"')
-    (place / "export" / "export.json").write_text("{}")
-    done = start(place, "echo", "started")
-    assert done.stdout.splitlines() == [f"tailwire build {place / 'export'}", "started"]
+TOLD = ("sh", "-c", 'echo "backend ${TAILWIRE_BACKEND-none} of ${TAILWIRE_ENGINES-none}"')
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_engines_are_built_before_the_node_starts_and_are_what_it_runs(
+    place: Path, status: int
+) -> None:
+    # 1: the device could not take some of the graphs.
+    command(place, "tailwire", f'echo "tailwire $*"; exit {status}')
+    export = place / "export"
+    (export / "export.json").write_text("{}")
+    done = start(place, *TOLD)
+    assert done.stdout.splitlines() == [
+        f"tailwire build {export}",
+        f"backend tensorrt of {export}",
+    ]
 
 
 def test_the_node_starts_on_the_cpu_where_there_are_no_engines(place: Path) -> None:
     command(place, "tailwire", "exit 2")
-    done = start(place, "echo", "started")
-    assert done.stdout == "started\n" and "no export" in done.stderr
+    done = start(place, *TOLD)
+    assert done.stdout == "backend none of none\n" and "no export" in done.stderr
     (place / "export" / "export.json").write_text("{}")
-    done = start(place, "echo", "started")
-    assert done.stdout == "started\n" and "going on with the CPU" in done.stderr
+    done = start(place, *TOLD)
+    assert done.stdout == "backend none of none\n" and "going on with the CPU" in done.stderr
 
 
 @pytest.mark.parametrize(

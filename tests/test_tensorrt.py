@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from tailwire.cli import main
+from tailwire.export.portable.manifest import read_export
 from tailwire.parity import run_parity
 from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from tailwire.runtime.backends.tensorrt_build import build_plan
@@ -76,6 +78,29 @@ def test_engines_are_built_once_for_the_sizes_of_the_export(
     loader.build_all()
     assert len(trt.built) == len(folders)
     assert next((tmp_path / "timings").glob("tensorrt-10.3.0-sm_87*")).read_bytes() == b"timings"
+
+
+def test_what_a_device_cannot_take_is_said_and_the_rest_is_built(
+    exports: Exports,
+    driver: FakeDriver,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, trt = exports.get("fp32", "tensorrt"), FakeTensorRt(driver)
+    monkeypatch.setattr("tailwire.tensorrt_store.open_context", lambda: context_of(trt))
+    before = build_plan
+
+    def build(trt: object, logger: object, graph: Path, *others: object, **named: object) -> None:
+        if graph.name == "lidar.onnx":
+            raise EngineError("no kernel for it", field=str(graph), remedy="none")
+        before(trt, logger, graph, *others, **named)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr("tailwire.tensorrt_store.build_plan", build)
+    assert main(["build", str(folder)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(read_export(folder).graphs)
+    refused = [line for line in lines if "will run on the CPU" in line]
+    assert len(refused) == 1 and "encoder lidar" in refused[0] and "no kernel" in refused[0]
 
 
 def test_another_tensorrt_or_profile_is_another_engine(

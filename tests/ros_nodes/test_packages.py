@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from tailwire.runtime.errors import ConfigError
 from tailwire_ros.settings import (
     QUESTION_SETTINGS,
     SENSOR_SETTINGS,
@@ -49,6 +50,29 @@ def test_parameter_files_hold_known_parameters_that_fit(path: Path) -> None:
     config = runtime_config(values)
     assert config.precision == values["precision"]
     assert budget_from(values) == config.budget
+
+
+def test_engines_are_those_of_the_parameters_and_else_of_the_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values: dict[str, Any] = {name: setting.default for name, setting in SETTINGS.items()}
+    for name in ("TAILWIRE_BACKEND", "TAILWIRE_ENGINES"):
+        monkeypatch.delenv(name, raising=False)
+    assert (runtime_config(values).backend, runtime_config(values).engines) == (
+        "onnxruntime-cpu",
+        None,
+    )
+    monkeypatch.setenv("TAILWIRE_BACKEND", "tensorrt")
+    monkeypatch.setenv("TAILWIRE_ENGINES", "/exports/pack")
+    config = runtime_config(values)
+    assert (config.backend, config.engines) == ("tensorrt", "/exports/pack")
+    values |= {"backend": "onnxruntime-portable", "engines": "robot", "tail_engines": ["int4=b"]}
+    config = runtime_config(values)
+    assert (config.backend, config.engines) == ("onnxruntime-portable", "robot")
+    assert config.tail_engines == {"int4": "b"}
+    for pair, message in (("int4", "names no precision and folder"), ("fp8=b", "tail_engines")):
+        with pytest.raises(ConfigError, match=message):
+            runtime_config({**values, "tail_engines": [pair]})
 
 
 def test_defaults_fit_their_own_ranges() -> None:

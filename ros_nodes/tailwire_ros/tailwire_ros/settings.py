@@ -8,7 +8,8 @@ only the runtime can judge (a model that does not exist) is judged where it is l
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,15 @@ SETTINGS: Mapping[str, Setting] = {
     "precision": Setting("int8", "of the language model", choices=("fp32", "int8", "int4")),
     "pack": Setting("", "name or folder of the pack; '' the one that comes with Tailwire"),
     "pack_folders": Setting([""], "folders whose packs ListPacks also lists"),
-    "backend": Setting("onnxruntime-cpu", "what executes engines"),
+    "backend": Setting(
+        "", "what executes engines; '' that of $TAILWIRE_BACKEND, else onnxruntime-cpu"
+    ),
+    "engines": Setting(
+        "", "folder that `tailwire export` wrote, for other back ends; '' that of $TAILWIRE_ENGINES"
+    ),
+    "tail_engines": Setting(
+        [""], "further ones whose tails a policy may choose, e.g. int4=/exports/int4"
+    ),
     "threads": Setting(2, "threads of one engine", 1, 256),
     "tail_blocks": Setting(0, "depth of the tail; 0 takes the pack's own", 0, 1000),
     "policy": Setting(
@@ -173,10 +182,15 @@ def runtime_config(values: Mapping[str, Any]) -> RuntimeConfig:
     Raises:
         ConfigError: a value does not fit; names the parameter.
     """
+    # An image that has built engines says so to nodes whose parameters do not.
+    backend = values["backend"] or os.environ.get("TAILWIRE_BACKEND")
+    engines = values["engines"] or os.environ.get("TAILWIRE_ENGINES")
     return _checked(
         {
             "precision": values["precision"],
-            "backend": values["backend"],
+            "tail_engines": _by_precision(texts(values["tail_engines"])),
+            **({"backend": backend} if backend else {}),
+            **({"engines": engines} if engines else {}),
             "threads": values["threads"],
             "max_age_ms": values["max_age_ms"],
             "policy": values["policy"],
@@ -187,6 +201,20 @@ def runtime_config(values: Mapping[str, Any]) -> RuntimeConfig:
             **({"sensors": texts(values["sensors"])} if texts(values["sensors"]) else {}),
         }
     )
+
+
+def _by_precision(pairs: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        precision, is_pair, folder = pair.partition("=")
+        if not is_pair or not folder:
+            raise ConfigError(
+                f"'{pair}' names no precision and folder",
+                field="tail_engines",
+                remedy="write e.g. int4=/exports/int4",
+            )
+        found[precision] = folder
+    return found
 
 
 def _checked(data: Mapping[str, Any]) -> RuntimeConfig:
