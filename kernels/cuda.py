@@ -1,7 +1,8 @@
 """Compiles the CUDA sources of this folder with NVIDIA's compiler, for one kind of GPU at a time.
 
 Compiled modules (cubin) are kept; their name covers the sources, the compiler and the architecture.
-How they are launched is in `cuda_arrays.py`.
+Where there is no compiler, as in a small image, modules can lie ready that were compiled elsewhere.
+How they are launched is in `cuda_arrays.py`. Nothing but the standard library is needed here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
@@ -23,6 +25,9 @@ JETSON_ARCHITECTURES = ("sm_87", "sm_110")
 
 #: No fused multiply-adds: results are the bits of the CPU twins.
 FLAGS = ("-std=c++17", "-O3", "--fmad=false", "-Werror", "all-warnings", "-cubin")
+
+#: Names the folder of modules that lie ready, see `compile_ready`.
+READY = "TAILWIRE_KERNELS"
 
 _TIMEOUT_S = 300
 
@@ -45,7 +50,7 @@ def find_nvcc() -> Path | None:
 
 
 def compile_kernel(name: str, architecture: str, folder: Path) -> Path:
-    """The compiled module of one source, made now if it is not there.
+    """The compiled module of one source: one that lies ready, or made now if it is not there.
 
     Args:
         name: one of `CUDA_SOURCES`.
@@ -58,21 +63,63 @@ def compile_kernel(name: str, architecture: str, folder: Path) -> Path:
     Raises:
         RuntimeError: there is no compiler, or it does not compile the source for this architecture.
     """
+    ready = os.environ.get(READY)
+    if ready and (module := _ready_path(Path(ready), name, architecture)).exists():
+        return module
+    nvcc = _compiler()
+    version = _run([str(nvcc), "--version"]).stdout
+    target = folder / f"{name}-{architecture}-{_digest(name, architecture, version)}.cubin"
+    if not target.exists():
+        _compile(nvcc, name, architecture, target)
+    return target
+
+
+def compile_ready(folder: Path, architectures: Sequence[str]) -> list[Path]:
+    """Compile all sources for machines without a compiler, which are told of the folder by `READY`.
+
+    Args:
+        folder: made if missing.
+        architectures: e.g. `sm_87`.
+
+    Returns:
+        The `.cubin` files.
+
+    Raises:
+        RuntimeError: as `compile_kernel`.
+    """
+    nvcc, made = _compiler(), list[Path]()
+    for architecture in architectures:
+        for name in CUDA_SOURCES:
+            made.append(_ready_path(folder, name, architecture))
+            _compile(nvcc, name, architecture, made[-1])
+    return made
+
+
+def _ready_path(folder: Path, name: str, architecture: str) -> Path:
+    """Of a module of these very sources, whatever compiled it."""
+    return folder / f"{name}-{architecture}-ready-{_digest(name, architecture)}.cubin"
+
+
+def _digest(name: str, architecture: str, version: str = "") -> str:
+    digest = hashlib.sha256("\n".join([architecture, version, *FLAGS]).encode())
+    for path in (_FOLDER / f"{name}.cu", _FOLDER / f"{name}.h", _FOLDER / "device.h"):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _compiler() -> Path:
     nvcc = find_nvcc()
     if nvcc is None:
         raise RuntimeError(
             "no nvcc was found on the path, below $CUDA_HOME or /usr/local, or from PyPI; "
             "install the CUDA toolkit (on a Jetson: apt install cuda-nvcc-12-6 or -13-2)"
         )
+    return nvcc
+
+
+def _compile(nvcc: Path, name: str, architecture: str, target: Path) -> None:
     source = _FOLDER / f"{name}.cu"
-    version = _run([str(nvcc), "--version"]).stdout
-    digest = hashlib.sha256("\n".join([architecture, version, *FLAGS]).encode())
-    for path in (source, source.with_suffix(".h"), _FOLDER / "device.h"):
-        digest.update(path.read_bytes())
-    target = folder / f"{name}-{architecture}-{digest.hexdigest()[:16]}.cubin"
-    if target.exists():
-        return target
-    folder.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     made = target.with_name(f".partial-{os.getpid()}-{target.name}")
     try:
         done = _run([str(nvcc), *FLAGS, f"-arch={architecture}", str(source), "-o", str(made)])
@@ -85,7 +132,6 @@ def compile_kernel(name: str, architecture: str, folder: Path) -> Path:
         made.replace(target)
     finally:
         made.unlink(missing_ok=True)
-    return target
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:

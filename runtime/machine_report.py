@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import re
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from ..kernels.cuda import find_nvcc
+from ..kernels.cuda import READY, find_nvcc
 from .compiled_kernels import compiled_arrays
 from .errors import EngineError
 
@@ -80,7 +81,6 @@ def machine_findings(root: Path = Path("/")) -> list[Finding]:
     """What is installed, one finding each."""
     jetson = find_jetson(root)
     library, how = compiled_arrays()
-    nvcc = find_nvcc()
     return [
         Finding("python", None, f"{platform.python_version()} on {platform.machine()}"),
         Finding(
@@ -91,17 +91,20 @@ def machine_findings(root: Path = Path("/")) -> list[Finding]:
             else f"{jetson.model}, Jetson Linux {jetson.release}",
         ),
         Finding("compiled kernels", library is not None, how),
-        Finding(
-            "nvcc",
-            nvcc is not None,
-            str(nvcc)
-            if nvcc
-            else "not found; the CUDA kernels are compiled with it (CUDA toolkit)",
-        ),
+        _nvcc(),
         _module("tensorrt", "apt install python3-libnvinfer, for the system's Python"),
         _module("pycuda", "pip install pycuda, which compiles with nvcc"),
         _module("torch", "needed for adaptation and training only"),
     ]
+
+
+def _nvcc() -> Finding:
+    nvcc, ready = find_nvcc(), os.environ.get(READY)
+    if nvcc:
+        return Finding("nvcc", True, str(nvcc))
+    if ready and Path(ready).is_dir():
+        return Finding("nvcc", False, f"not found; CUDA kernels lie compiled in {ready}")
+    return Finding("nvcc", False, "not found; the CUDA kernels are compiled with it (CUDA toolkit)")
 
 
 def _module(name: str, remedy: str) -> Finding:

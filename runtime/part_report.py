@@ -107,7 +107,9 @@ def placed_parts(
         Placed(
             "gates and prefixes",
             f"CPU, {kernels}",
-            "device, CUDA kernels, where nvcc compiles them" if on_device else "as by default",
+            "device, CUDA kernels, if nvcc is there or modules lie ready"
+            if on_device
+            else "as by default",
         ),
         *(Placed(part, native, device.told) for part in ("connection", "head", "tail", "logits")),
         Placed("decisions", "CPU", "as by default"),

@@ -15,6 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from tailwire.kernels.cuda import (
+    CUDA_SOURCES,
+    JETSON_ARCHITECTURES,
+    compile_kernel,
+    find_nvcc,
+)
+
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = ROOT / "Dockerfile.jetson"
 TEXT = DOCKERFILE.read_text()
@@ -77,6 +84,29 @@ def test_packages_are_pinned_for_what_the_project_needs(ros: str) -> None:
     names = {re.split(r"[>=<]", name)[0] for name in re.findall(r'"([^"]+)"', needed)}
     assert names <= pins.keys()
     assert {"rosbags", "pytools", "mako"} <= pins.keys()
+
+
+@pytest.mark.skipif(find_nvcc() is None, reason="there is no nvcc")
+def test_the_step_that_compiles_kernels_makes_what_the_running_stage_looks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (step,) = [line for line in of("RUN") if "compile_ready" in line]
+    environments = " ".join(of("ENV"))
+    assert "TAILWIRE_KERNELS=/opt/tailwire_kernels" in environments
+    (both,) = re.findall(r'GPUS="([^"]*)"', environments)
+    assert both.split() == list(JETSON_ARCHITECTURES)
+    monkeypatch.setenv("GPUS", both)
+    step = step.replace("/opt/tailwire_kernels", str(tmp_path))
+    # In a copy, as in the image, where nothing of Tailwire is installed yet.
+    shutil.copytree(ROOT / "kernels", tmp_path / "src" / "kernels")
+    step = step.replace("python3", f"{sys.executable} -I", 1)
+    subprocess.run(["bash", "-c", step], cwd=tmp_path / "src", check=True)
+    monkeypatch.setenv("TAILWIRE_KERNELS", str(tmp_path))
+    monkeypatch.setattr("tailwire.kernels.cuda.find_nvcc", lambda: None)
+    for architecture in JETSON_ARCHITECTURES:
+        for name in CUDA_SOURCES:
+            module = compile_kernel(name, architecture, tmp_path / "kept")
+            assert module.read_bytes()[:4] == b"\x7fELF"
 
 
 def reaches_pypi() -> bool:

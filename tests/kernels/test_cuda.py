@@ -16,7 +16,13 @@ import numpy as np
 import pytest
 
 from tailwire.kernels import cuda
-from tailwire.kernels.cuda import CUDA_SOURCES, JETSON_ARCHITECTURES, compile_kernel, find_nvcc
+from tailwire.kernels.cuda import (
+    CUDA_SOURCES,
+    JETSON_ARCHITECTURES,
+    compile_kernel,
+    compile_ready,
+    find_nvcc,
+)
 from tailwire.kernels.cuda_arrays import CudaArrays
 from tailwire.kernels.prefix_pack import pack_parameters
 from tailwire.kernels.token_rows import TokenParameters
@@ -54,6 +60,26 @@ def test_without_a_compiler_the_error_says_what_to_install(
     monkeypatch.setattr(cuda, "find_nvcc", lambda: None)
     with pytest.raises(RuntimeError, match="apt install cuda-nvcc"):
         compile_kernel("range_image", "sm_87", tmp_path)
+
+
+@needs_nvcc
+def test_a_machine_without_a_compiler_takes_modules_that_lie_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = tmp_path / "ready"
+    made = compile_ready(ready, ["sm_87"])
+    assert len(made) == len(CUDA_SOURCES) and sorted(ready.iterdir()) == sorted(made)
+    monkeypatch.setenv("TAILWIRE_KERNELS", str(ready))
+    monkeypatch.setattr(cuda, "find_nvcc", lambda: None)
+    kept = tmp_path / "kept"
+    assert {compile_kernel(name, "sm_87", kept) for name in CUDA_SOURCES} == set(made)
+    assert not kept.exists()
+    # Those of another architecture, or of other sources, are not taken.
+    with pytest.raises(RuntimeError, match="no nvcc was found"):
+        compile_kernel("range_image", "sm_110", kept)
+    monkeypatch.setattr(cuda, "FLAGS", (*cuda.FLAGS, "-lineinfo"))
+    with pytest.raises(RuntimeError, match="no nvcc was found"):
+        compile_kernel("range_image", "sm_87", kept)
 
 
 def signatures(name: str) -> dict[str, list[str]]:
