@@ -22,8 +22,9 @@ from .errors import EngineError
 NOT_RUN_ON_A_GPU = (
     "Not yet run on a GPU: the back ends tensorrt, onnxruntime-tensorrt and onnxruntime-cuda, and "
     "the CUDA kernels. Proved without one: graphs against TensorRT's documentation and in ONNX "
-    "Runtime, kernels compiled by nvcc and run body by body on the CPU, building and running code "
-    "against stand-ins."
+    "Runtime, kernels compiled by nvcc and run body by body on the CPU, all calls of TensorRT "
+    "against NVIDIA's Python bindings of 10.3 and 10.16 up to the first that needs a device, "
+    "building and running code against stand-ins."
 )
 
 
@@ -142,7 +143,7 @@ def backend_findings(open_context: Callable[[], object] | None = None) -> list[F
     except EngineError as error:
         why = f"{error.problem}; {error.remedy}"
         module = error.__cause__ if isinstance(error.__cause__, ImportError) else None
-        lacks = f"no module {module.name}" if module else "no CUDA device"
+        lacks = f"no module {module.name}" if module else error.problem.split(":")[0]
         found.append(Finding("tensorrt", False, why, lacks))
     else:
         trt, name = getattr(context, "trt", None), getattr(context, "name", "a device")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
@@ -170,25 +171,31 @@ class FakeStream:
 
     def synchronize(self) -> None: ...
 
-    def begin_capture(self) -> None:
-        self.recorded = []
 
-    def end_capture(self) -> FakeGraph:
-        recorded, self.recorded = self.recorded or [], None
-        return FakeGraph(self._driver, recorded)
+class FakeGraphs:
+    """`cuda_graphs.Capturing` of a stream."""
+
+    def __init__(self, driver: FakeDriver, stream: FakeStream) -> None:
+        self._driver, self._stream = driver, stream
+        FakeStreams.capturing.append(stream)
+
+    def captured(self, queue: Callable[[], bool]) -> FakeGraph | None:
+        self._driver.check_current()
+        self._stream.recorded = []
+        queued = queue()
+        recorded, self._stream.recorded = self._stream.recorded, None
+        return FakeGraph(self._driver, recorded) if queued else None
 
 
 class FakeGraph:
     def __init__(self, driver: FakeDriver, recorded: list[Any]) -> None:
         self._driver, self._recorded = driver, recorded
 
-    def instantiate(self) -> FakeGraph:
-        return self
-
-    def launch(self, _: Any) -> None:
+    def launch(self) -> bool:
         self._driver.graphs_launched += 1
         for run in self._recorded:
             run()
+        return True
 
 
 class FakeTensorRt:

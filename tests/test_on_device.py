@@ -22,7 +22,7 @@ from tailwire.runtime.plans import Answer
 
 from .detector_packs import frames
 from .exports import Exports
-from .fake_tensorrt import FakeDriver, FakeStreams, FakeTensorRt
+from .fake_tensorrt import FakeDriver, FakeGraphs, FakeStreams, FakeTensorRt
 
 if TYPE_CHECKING:
     from tailwire.runtime.config import RuntimeConfig
@@ -61,7 +61,7 @@ def config_of(exports: Exports) -> RuntimeConfig:
 
 def opened(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> TensorRtContext:
     context = TensorRtContext(FakeTensorRt(driver), driver)
-    FakeStreams.capturing.append(context.stream)
+    context.graphs = FakeGraphs(driver, context.stream)
     monkeypatch.setattr("tailwire.tensorrt_store.open_context", lambda: context)
     return context
 

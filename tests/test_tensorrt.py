@@ -31,7 +31,7 @@ from tailwire.runtime.questions import Question
 from tailwire.tensorrt_store import TensorRtLoader
 
 from .exports import Exports, moments
-from .fake_tensorrt import FakeDriver, FakeStreams, FakeTensorRt, plan_of
+from .fake_tensorrt import FakeDriver, FakeGraphs, FakeStreams, FakeTensorRt, plan_of
 
 if TYPE_CHECKING:
     from .built_models import TinyModels
@@ -53,7 +53,7 @@ def driver() -> Iterator[FakeDriver]:
 
 def context_of(trt: FakeTensorRt) -> TensorRtContext:
     context = TensorRtContext(trt, trt.driver)
-    FakeStreams.capturing.append(context.stream)
+    context.graphs = FakeGraphs(trt.driver, context.stream)
     return context
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import EngineError
+from .tensorrt_context import does_not_start
 
 #: Changes with what `build_plan` makes of a graph; part of an engine's key.
 RECIPE = "trt-1"
@@ -81,7 +82,8 @@ def build_plan(
         progress: told what is being tried again.
 
     Raises:
-        EngineError: TensorRT refuses the graph, or memory is used up at every size.
+        EngineError: TensorRT does not start or refuses the graph, or memory is used up at every
+            size.
     """
     tell = progress or (lambda _: None)
     attempts = 0
@@ -116,7 +118,10 @@ def _prepared(
     timing_cache: Path | None,
 ) -> tuple[Any, Any, Any]:
     """Builder, configuration and parsed network."""
-    builder = trt.Builder(logger)
+    try:
+        builder = trt.Builder(logger)
+    except TypeError as error:
+        raise does_not_start(trt, error) from error
     flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, logger)

@@ -13,6 +13,7 @@ from typing import Any
 from ..engine import Array
 from ..errors import DeviceMemoryError, EngineError
 from ..files import cache_dir
+from .cuda_graphs import Capturing, open_graphs
 from .device_arrays import DeviceArrays, Pool
 
 _INSTALL = (
@@ -33,7 +34,7 @@ class TensorRtContext:
             driver: the module `pycuda.driver`.
 
         Raises:
-            EngineError: there is no device.
+            EngineError: there is no device, or TensorRT does not start on it.
         """
         self.trt, self.driver = trt, driver
         try:
@@ -49,8 +50,14 @@ class TensorRtContext:
                 "`tailwire doctor` says what this machine can run",
             ) from error
         self.stream = driver.Stream()
+        #: Makes CUDA graphs of what is queued on the stream; None where the driver does not.
+        self.graphs: Capturing | None = open_graphs(self.stream)
         self.logger = trt.Logger(trt.Logger.WARNING)
-        self.runtime = trt.Runtime(self.logger)
+        try:
+            self.runtime = trt.Runtime(self.logger)
+        except TypeError as error:  # Its bindings' word for a library that gives nothing.
+            self.context.pop()
+            raise does_not_start(trt, error) from error
         self._workspace: Any = None
         self._workspace_bytes = 0
         #: Workspaces so far: what was captured with one is not replayed with another.
@@ -147,6 +154,16 @@ class TensorRtContext:
     @property
     def workspace_bytes(self) -> int:
         return self._workspace_bytes
+
+
+def does_not_start(trt: Any, error: TypeError) -> EngineError:
+    """The error of a TensorRT whose library makes no builder or runtime."""
+    return EngineError(
+        f"TensorRT {trt.__version__} does not start: {error}",
+        field="tensorrt",
+        remedy="its log says why; driver, CUDA and TensorRT must be those of one JetPack, and the "
+        "device needs free memory",
+    )
 
 
 def out_of_memory(size: int, error: BaseException) -> DeviceMemoryError:

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..engine import Array, BoundRun, TensorSpec
 from ..errors import EngineError
+from .cuda_graphs import Capturing, Replayed
 from .device_arrays import ALIGNMENT, DeviceTensor
 from .tensorrt_context import TensorRtContext, out_of_memory
 
@@ -83,7 +84,7 @@ class TensorRtEngine:
         )
         self.device = "cuda:0"
         self._buffers: dict[str, DeviceArray] = {}
-        self._captured: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._captured: OrderedDict[tuple[Any, ...], Replayed | None] = OrderedDict()
         self._closed = False
 
     def _names(self) -> list[str]:
@@ -196,32 +197,31 @@ class TensorRtEngine:
         )
         graph = self._captured.get(key)
         if graph is not None:
-            self._captured.move_to_end(key)
-            graph.launch(stream)
-            return
+            if graph.launch():
+                self._captured.move_to_end(key)
+                return
+            self._captured.clear()
+            self._graphs = False
         if not self._run.execute_async_v3(stream.handle):
             raise EngineError("the engine failed", field=self._name)
-        if not self._graphs:
+        if not self._graphs or self._shared.graphs is None:
             return
         # What comes once may never come again; capturing it would cost more than it saves.
         if key not in self._captured:
             self._captured[key] = None
         else:
-            self._captured[key] = self._capture()
+            self._captured[key] = self._capture(self._shared.graphs)
             self._captured.move_to_end(key)
         if len(self._captured) > _KEPT_GRAPHS:
             self._captured.popitem(last=False)
 
-    def _capture(self) -> Any:
-        """The run just made as a CUDA graph, None where this PyCUDA has none."""
+    def _capture(self, graphs: Capturing) -> Replayed | None:
+        """The run just made as a CUDA graph; None where it cannot be one, now or later."""
         stream = self._shared.stream
-        if not hasattr(stream, "begin_capture"):
-            self._graphs = False
-            return None
         stream.synchronize()
-        stream.begin_capture()
-        self._run.execute_async_v3(stream.handle)
-        return stream.end_capture().instantiate()
+        graph = graphs.captured(lambda: bool(self._run.execute_async_v3(stream.handle)))
+        self._graphs = graph is not None
+        return graph
 
     def _check(self, inputs: Mapping[str, DeviceArray | DeviceTensor]) -> None:
         if self._closed:
