@@ -168,6 +168,20 @@ def test_a_gap_between_two_diagnostics_is_reported_all_the_same(
     wait_for(lambda: sent(camera=True) and told[-1].level == b"\0")
 
 
+@pytest.mark.parametrize(("every_s", "gives"), [(0.05, True), (0.0, False)])
+def test_freed_memory_is_given_back(
+    spin: Spin,
+    environment: Setup,
+    monkeypatch: pytest.MonkeyPatch,
+    every_s: float,
+    gives: bool,
+) -> None:
+    given = threading.Event()
+    monkeypatch.setattr("tailwire_ros.runtime_node.trim", given.set)
+    make(spin, environment, give_back_s=every_s)
+    assert given.wait(20 if gives else 0.5) is gives
+
+
 def test_no_answer_for_long_is_an_error(spin: Spin, environment: Setup) -> None:
     start(spin, environment, silence_s=0.3)
     robot = spin(Robot())

@@ -24,6 +24,7 @@ from rclpy.qos import QoSProfile
 
 from tailwire.assembly import open_runtime
 from tailwire.runtime.errors import ConfigError, TailwireError
+from tailwire.runtime.process_memory import trim
 from tailwire.runtime.questions import Question
 from tailwire.runtime.runtime import Runtime
 
@@ -99,6 +100,14 @@ class RuntimeNode(LifecycleNode):
             callback_group=MutuallyExclusiveCallbackGroup(),
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
+        if self.parameters["give_back_s"] > 0:
+            # What messages of many sizes leave behind in the heaps of threads adds up for hours.
+            self.create_timer(
+                self.parameters["give_back_s"],
+                trim,
+                callback_group=MutuallyExclusiveCallbackGroup(),
+                clock=Clock(clock_type=ClockType.STEADY_TIME),
+            )
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)),
             post_callback=lambda _: self._time_jumped(),

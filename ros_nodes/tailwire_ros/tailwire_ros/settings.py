@@ -86,6 +86,9 @@ SETTINGS: Mapping[str, Setting] = {
         ["pack"], "names of standing questions, see question.<name>.text; pack: those it suggests"
     ),
     "diagnostics_period_s": Setting(1.0, "seconds between diagnostics", 0.05, 60),
+    "give_back_s": Setting(
+        60.0, "freed memory is given back to the system this often, s; 0 never", 0, 86400
+    ),
     "silence_s": Setting(
         5.0, "no answer for longer is an error in the diagnostics, s", 0.1, 3600, live=True
     ),
