@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,14 @@ def add_variants(benches: _SubParsersAction[ArgumentParser]) -> None:
         help="where exports are made, and found again",
     )
     parser.add_argument(
+        "--guess-from",
+        metavar="DIR",
+        type=Path,
+        nargs="+",
+        help="data sets whose train split blind guesses are learned from (that of --dataroot, "
+        "which holds questions that are asked unless --split is val)",
+    )
+    parser.add_argument(
         "--note-in",
         metavar="PACK_DIR",
         type=Path,
@@ -113,6 +122,8 @@ def run_variants(arguments: Namespace) -> dict[str, Any]:
         limit=arguments.limit,
         keyframes=arguments.keyframes,
     )
+    if arguments.guess_from:
+        exam = _guessing(exam, arguments.guess_from)
     config = read_config(
         None, model=arguments.model, pack=arguments.pack, threads=arguments.threads
     )
@@ -181,6 +192,28 @@ def _check_note(folder: Path, reference: str) -> None:
             remedy="begin the list with fp32",
         )
     load_pack(folder)
+
+
+def _guessing(exam: Exam, dataroots: Sequence[Path]) -> Exam:
+    """An exam whose blind guesses are learned from the train split of other data sets.
+
+    Raises:
+        DataError: a data set is broken, has no such questions, or is asked about itself.
+    """
+    from ..benchmarks.exam import set_exam
+    from ..runtime.errors import DataError
+
+    others = set_exam(dataroots, split="train").items
+    if exam.asked_tokens & {item.sample_token for item in others}:
+        raise DataError(
+            "blind guesses would be learned from questions that are asked",
+            field="--guess-from",
+            remedy="name data sets that are not asked about, or --split val",
+        )
+    notes = ["blind guesses were learned from other drives"]
+    if exam.split != "val":
+        notes.append("the pack may have been trained on these very questions")
+    return replace(exam, train=tuple(others), notes=tuple(notes))
 
 
 def _measured_on(exam: Exam, runtime: Runtime) -> str:

@@ -16,6 +16,7 @@ from tailwire.runtime.connections import ConnectionSpec
 from tailwire.runtime.encoders import EncoderSpec, LidarInput
 from tailwire.runtime.pack import load_pack
 from tailwire.simulation.nuscenes import NuScenes
+from tailwire.simulation.sketch_drive import make_sketch_drive
 
 from ..built_models import TinyModels
 from ..packs import write_small_pack
@@ -34,30 +35,37 @@ LIDAR = EncoderSpec(
 VARIANTS = "fp32;fp32,encoders=int8;cpu:fp32"
 
 
+def tokens_of(root: Path) -> list[str]:
+    """Of the keyframes of the first scene."""
+    data = NuScenes.open(root)
+    return [sample.token for sample in data.samples(data.scenes[0])]
+
+
+def record(token: str, n: int, split: str, answer: str | None = None) -> dict[str, Any]:
+    return {
+        "sample_token": token,
+        "question": f"Is there a car of kind {n}?",
+        "answer": answer or ("yes" if n % 2 else "no"),
+        "template_type": "exist",
+        "num_hop": 0,
+        "split": split,
+    }
+
+
+def write_questions(root: Path, **records: list[dict[str, Any]]) -> None:
+    """By split."""
+    folder = root / "questions"
+    folder.mkdir()
+    for split, some in records.items():
+        (folder / f"NuScenes_QA_{split}.json").write_text(json.dumps({"questions": some}))
+
+
 @pytest.fixture
 def asked(drive: Path, tmp_path: Path) -> Path:
     """A copy of the drive with questions in it, some of the train split."""
     root = Path(shutil.copytree(drive, tmp_path / "asked"))
-    data = NuScenes.open(root)
-    tokens = [sample.token for sample in data.samples(data.scenes[0])]
-
-    def record(token: str, n: int, split: str) -> dict[str, Any]:
-        return {
-            "sample_token": token,
-            "question": f"Is there a car of kind {n}?",
-            "answer": "yes" if n % 2 else "no",
-            "template_type": "exist",
-            "num_hop": 0,
-            "split": split,
-        }
-
-    folder = root / "questions"
-    folder.mkdir()
-    val = [record(token, n, "val") for token in tokens for n in range(3)]
-    train = [record("elsewhere", n, "train") for n in range(4)]
-    for split, records in (("val", val), ("train", train)):
-        name = f"NuScenes_QA_{split}.json"
-        (folder / name).write_text(json.dumps({"questions": records}))
+    val = [record(token, n, "val") for token in tokens_of(root) for n in range(3)]
+    write_questions(root, val=val, train=[record("elsewhere", n, "train") for n in range(4)])
     return root
 
 
@@ -115,8 +123,16 @@ def test_what_was_measured_is_noted_in_a_pack_and_told_by_exports(
         "begin the list with fp32"
         in run("bench", "variants", *words, "--variants", "cpu:fp32;fp32").error()
     )
+    # Who learns from these guesses yes, which two of three questions are not.
+    other = make_sketch_drive(tmp_path / "other", seconds=2.0)
+    (*_, token) = tokens_of(other)
+    assert token not in tokens_of(asked)
+    write_questions(other, train=[record(token, n, "train", "yes") for n in range(3)])
+    words += ["--guess-from", other]
     outcome = run("bench", "variants", *words, "--variants", "fp32;fp32,tail=int4")
     assert outcome.code == 0, outcome.err
+    assert outcome.json["blind_accuracy"] == pytest.approx(1 / 3)
+    assert outcome.json["notes"] == ["blind guesses were learned from other drives"]
     name = load_pack(lidar_pack).manifest.calibration
     assert name is not None
     noted = read_calibration(lidar_pack / name).variants
@@ -126,7 +142,7 @@ def test_what_was_measured_is_noted_in_a_pack_and_told_by_exports(
     export = ["export", *options, "--threads", "1", "--out"]
     told = run(*export, tmp_path / "one", "--precision", "fp32,tail=int4").out
     assert f"measured at these precisions, in ONNX Runtime on the CPU: {noted[1].told()}" in told
-    told = run(*export, tmp_path / "other", "--precision", "fp16").out
+    told = run(*export, tmp_path / "half", "--precision", "fp16").out
     assert "was not measured: tailwire bench variants" in told
 
 
@@ -138,4 +154,11 @@ def test_bad_input_is_one_clear_error(
     assert "cpu:fp16" in run(*words, "--variants", "cpu:fp16;fp32").error()
     assert "'fp31' is no precision" in run(*words, "--variants", "fp31;fp32").error()
     assert "--keyframes" in run(*words, "--keyframes", "0").error()
+    guessed = run(*words, "--variants", "fp32;cpu:fp32", "--guess-from", tmp_path / "nowhere")
+    assert "nowhere" in guessed.error()
+    same = shutil.copytree(asked, tmp_path / "same")
+    shutil.rmtree(same / "questions")
+    write_questions(same, train=[record(token, 0, "train") for token in tokens_of(same)])
+    guessed = run(*words, "--variants", "fp32;cpu:fp32", "--guess-from", same)
+    assert "learned from questions that are asked" in guessed.error()
     assert not list(tmp_path.glob("export-*"))
