@@ -60,11 +60,6 @@ def asked_concepts() -> list[str]:
     ]
 
 
-def direction_names() -> list[str]:
-    """Directions as questions name them, in the order of direction tokens."""
-    return sorted(_MIDDLES, key=lambda where: SECTOR_MIDDLES_DEG.index(_MIDDLES[where]))
-
-
 @dataclass(frozen=True, eq=False)
 class SenseData:
     """Tokens and facts of moments.

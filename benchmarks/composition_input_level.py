@@ -1,8 +1,8 @@
 """How much packs in the form as published get right, composed: `composition_accuracy.py` for them.
 
-The same items and questions are put to `training.decoupled_model`, where modality tokens are input
-embeddings: NaiveMC and its kin average branches that serve all tokens, DAMC keeps those of the
-modalities apart.
+The same items and questions are put to `training.decoupled_model`, where modality tokens run
+through the blocks beside the text: NaiveMC and its kin average branches that serve all tokens, DAMC
+keeps those of the modalities apart.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..export.compose_weights import search_weights
 from ..export.input_level import InputLevelModelParts, compose_input_level, read_input_level
-from ..runtime.adaptation.tail_weights import Float, TailWeights
+from ..runtime.adaptation.tail_weights import TailWeights
 from ..training.decoupled_model import DecoupledModel
 from ..training.input_level_training import Pieces, margins_of
 from .commonality_items import MadeItem, Sense
@@ -50,15 +50,13 @@ class InputLevelBase:
     """The frozen language model.
 
     Attributes:
-        weights: of all blocks.
-        embedding: float32 `[vocab_size, hidden_size]`.
-        texts: token ids of the questions, by number of the concept.
+        weights: of the tail that modality tokens enter.
+        texts: head states of the questions, by number of the concept, `[tokens, hidden_size]`.
         answers: tokens of yes and no.
     """
 
     weights: TailWeights
-    embedding: Float
-    texts: Sequence[Sequence[int]]
+    texts: Sequence[torch.Tensor]
     answers: tuple[int, int]
 
 
@@ -87,7 +85,6 @@ class InputLevelExaminer:
         """
         self._base, self._exam, self._progress = base, exam, progress
         self._senses = list(senses)
-        self._texts = [torch.tensor(list(ids)) for ids in base.texts]
         self._row_of = {moment.token: row for row, moment in enumerate(exam.data.moments)}
         self._parts: dict[str, dict[Sense, InputLevelModelParts]] = {
             strategy: {
@@ -147,8 +144,7 @@ class InputLevelExaminer:
         ]
 
     def _model(self, parts: InputLevelModelParts) -> DecoupledModel:
-        base = self._base
-        return DecoupledModel(base.weights, base.embedding, parts, dtype=torch.bfloat16)
+        return DecoupledModel(self._base.weights, None, parts, dtype=torch.bfloat16)
 
     def _composed(
         self, senses: Sequence[Sense], method: str, weights: Sequence[float] | None = None
@@ -256,7 +252,7 @@ class InputLevelExaminer:
             for first in range(0, len(pieces), _AT_ONCE):
                 here = slice(first, first + _AT_ONCE)
                 margins = margins_of(
-                    model, pieces[here], numbers[here], self._texts, self._base.answers
+                    model, pieces[here], numbers[here], self._base.texts, self._base.answers
                 )
                 parts.append(margins.numpy())
         return np.concatenate(parts)

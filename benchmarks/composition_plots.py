@@ -28,6 +28,8 @@ _CHANCE = 0.25
 def draw_composition(path: Path, result: dict[str, Any]) -> Path:
     """Bars with 95 % intervals by number of senses; single senses before and after beside them.
 
+    Packs in the form as published have a row of their own, where they were asked.
+
     Args:
         path: of the PNG.
         result: see `composition_accuracy.Examiner.run`.
@@ -39,8 +41,32 @@ def draw_composition(path: Path, result: dict[str, Any]) -> Path:
     check_matplotlib()
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2), sharey=True)
+    forms = {"": result}
+    if "input_level" in result:
+        forms = {"in packs that run: ": result, "as published: ": result["input_level"]}
+    figure = Figure(figsize=(11, 0.7 + 3.7 * len(forms)), layout="constrained")
+    axes = figure.subplots(len(forms), 2, width_ratios=(3, 2), sharey=True, squeeze=False)
+    labels: dict[str, Any] = {}
+    for (left, right), (name, form) in zip(axes, forms.items(), strict=True):
+        _draw_form(left, right, name, form)
+        handles, said = left.get_legend_handles_labels()
+        labels |= dict(zip(said, handles, strict=True))
+    ordered = [label for _, label, _ in _BARS if label in labels]
+    figure.legend(
+        *([labels[label] for label in ordered], ordered),
+        loc="outside lower center",
+        ncols=5,
+        fontsize=8,
+        frameon=False,
+    )
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    write_atomic(path, content.getvalue())
+    return path
+
+
+def _draw_form(left: Any, right: Any, name: str, result: dict[str, Any]) -> None:
+    """Items by number of senses, and single senses, of one form of packs."""
     items = result["items"]
     groups = {f"{count} senses\n({items[count]} items)": count for count in items}
     _bars(left, groups, result["accuracy"], result["interval"])
@@ -48,26 +74,16 @@ def draw_composition(path: Path, result: dict[str, Any]) -> Path:
     for place, share in enumerate(blind):
         left.plot([place - 0.45, place + 0.45], [share, share], color="black", lw=1, ls="--")
     left.axhline(_CHANCE, color="black", lw=1, ls=":")
-    left.set(title="in common (dashes: blind, dots: chance)")
+    left.set(title=f"{name}in common (dashes: blind, dots: chance)")
     left.set(ylabel="right answers", ylim=(0, 1))
     singles = result["single_senses"]
-    shown = {
-        sense: {"best_single": one["accuracy"]["alone"], **one["accuracy"]}
-        for sense, one in singles.items()
-    }
-    spans = {
-        sense: {"best_single": one["interval"]["alone"], **one["interval"]}
-        for sense, one in singles.items()
-    }
+    shown, spans = (
+        {sense: {"best_single": one[side]["alone"], **one[side]} for sense, one in singles.items()}
+        for side in ("accuracy", "interval")
+    )
     _bars(right, {sense: sense for sense in singles}, shown, spans)
     right.axhline(0.5, color="black", lw=1, ls=":")
     right.set(title="one input: alone, and composed")
-    handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
-    content = BytesIO()
-    figure.savefig(content, format="png", dpi=110)
-    write_atomic(path, content.getvalue())
-    return path
 
 
 def _bars(axes: Any, groups: dict[str, str], shares: Any, spans: Any) -> None:

@@ -131,7 +131,7 @@ def run_accuracy(args: Namespace) -> dict[str, Any]:
         )
         result = examiner.run(methods, args.weight_steps)
         if args.input_level is not None:
-            result["input_level"] = _input_level(args, exam, model, methods, line)
+            result["input_level"] = _input_level(args, exam, model, tail, methods, line)
         model.close()
     result["moments"] = len(exam.data.moments)
     if args.figure is not None:
@@ -140,7 +140,12 @@ def run_accuracy(args: Namespace) -> dict[str, Any]:
 
 
 def _input_level(
-    args: Namespace, exam: Examination, model: LanguageModel, methods: list[str], line: ProgressLine
+    args: Namespace,
+    exam: Examination,
+    model: LanguageModel,
+    tail: int,
+    methods: list[str],
+    line: ProgressLine,
 ) -> dict[str, Any]:
     """The same of packs in the form as published, of the first items of each set."""
     from dataclasses import replace
@@ -153,17 +158,13 @@ def _input_level(
     from ..export.checkpoint import open_checkpoint
     from ..export.tail_weights import tail_weights
     from ..runtime.model_specs import DEFAULT_LANGUAGE_MODEL
-    from ..training.sense_packs import PROMPT, answer_tokens
+    from ..training.sense_training import sense_texts
+    from .train_common import cache_folder
 
     torch.set_num_threads(args.threads)
     checkpoint = open_checkpoint(model_path(args.model or DEFAULT_LANGUAGE_MODEL))
-    encode = model.tokenizer.encode
-    base = InputLevelBase(
-        tail_weights(checkpoint, checkpoint.config.num_blocks),
-        checkpoint.embedding().dense(),
-        [encode(PROMPT.render(text)).ids for text in asked_concepts()],
-        answer_tokens(model),
-    )
+    texts = sense_texts(model, asked_concepts(), tail, cache_folder(args) / "heads")
+    base = InputLevelBase(tail_weights(checkpoint, tail), texts.states(), texts.answers)
     fewer = replace(
         exam,
         items=_first_of_each(exam.items, args.input_level_items / args.items),

@@ -1,4 +1,8 @@
-"""The part of `tailwire train senses` that makes packs in the form as published (input level)."""
+"""The part of `tailwire train senses` that makes packs in the form as published (input level).
+
+Modality tokens enter the first block of the tail beside the text's head states; with `--tail` as
+deep as the language model, that is its input, as in the paper.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from .train_sense_bench import JOINT, SenseBench, examples_of
 
 if TYPE_CHECKING:
     from ..export.input_level import Connector, InputLevelModelParts, Strategy
-    from ..runtime.adaptation.tail_weights import Float, TailWeights
+    from ..runtime.adaptation.tail_weights import TailWeights
     from ..training.input_level_training import InputLevelTrainer
     from ..training.sense_packs import Sense
 
@@ -42,15 +46,14 @@ def make_input_level(
     from ..runtime.config import RuntimeConfig
 
     checkpoint = open_checkpoint(model_path(bench.args.model or RuntimeConfig().model))
-    weights = tail_weights(checkpoint, checkpoint.config.num_blocks)
-    embedding = checkpoint.embedding().dense()
+    weights = tail_weights(checkpoint, bench.args.tail)
     found: dict[str, Any] = {}
     for name in names:
         for strategy in strategies[:1] if name == JOINT else strategies:
             file = input_level_file(bench.args.out, name, strategy)
             title = file.stem
             if not file.exists():
-                _make(bench, weights, embedding, name, strategy, line)
+                _make(bench, weights, name, strategy, line)
             found[title] = json.loads(file.with_suffix(".json").read_text())["held_out"]
     return found
 
@@ -58,7 +61,6 @@ def make_input_level(
 def _make(
     bench: SenseBench,
     weights: TailWeights,
-    embedding: Float,
     name: str,
     strategy: Strategy,
     line: ProgressLine,
@@ -85,14 +87,15 @@ def _make(
         weights.config,
         str(bench.base.sha256),
         strategy,
-        _connectors(bench, embedding, senses, seed),
+        _connectors(bench, senses, seed),
+        args.tail,
         args.lora_rank,
         seed,
     )
     trainer = InputLevelTrainer(
-        DecoupledModel(weights, embedding, parts, dtype=torch.bfloat16),
+        DecoupledModel(weights, None, parts, dtype=torch.bfloat16),
         train,
-        bench.texts.ids,
+        bench.texts.states(),
         bench.texts.answers,
         InputLevelConfig(
             steps=args.joint_steps if name == JOINT else args.steps,
@@ -116,20 +119,17 @@ def _make(
     files.checkpoint.unlink(missing_ok=True)
 
 
-def _connectors(
-    bench: SenseBench, embedding: Float, senses: Sequence[Sense], seed: int
-) -> Mapping[str, Connector]:
+def _connectors(bench: SenseBench, senses: Sequence[Sense], seed: int) -> Mapping[str, Connector]:
     """Connectors that say words, from evidence of single inputs."""
     import numpy as np
 
-    from ..benchmarks.commonality_items import KINDS
-    from ..benchmarks.commonality_tokens import direction_names
     from ..kernels.direction_tokens import DIRECTIONS
     from ..training.direction_start import learn_evidence
-    from ..training.input_level_start import first_connector, word_embedding
+    from ..training.input_level_start import first_connector, state_words
     from ..training.sense_examples import views_of
 
-    words = bench.texts.words
+    last = [states[-1].numpy() for states in bench.texts.states()]
+    words = state_words(last, [divmod(number, DIRECTIONS) for number in range(len(last))])
     found: dict[str, Connector] = {}
     for sense in senses:
         rng = np.random.default_rng([seed, len(found)])
@@ -138,13 +138,7 @@ def _connectors(
         evidence = learn_evidence(
             list(views.tokens.values()), views.facts, bench.args.hidden - DIRECTIONS, seed
         )
-        found[sense] = first_connector(
-            evidence,
-            [word_embedding(embedding, words(kind)) for kind in KINDS],
-            [word_embedding(embedding, words(where)) for where in direction_names()],
-            word_embedding(embedding, words(sense)),
-            rng,
-        )
+        found[sense] = first_connector(evidence, *words, rng)
     return found
 
 

@@ -26,12 +26,16 @@ _QKV: tuple[Projection, ...] = ("query", "key", "value")
 
 
 class DecoupledModel(TailModel):
-    """All blocks of a language model, with connectors in front and branches beside."""
+    """Blocks of a language model, with connectors in front and branches beside.
+
+    All blocks behind an embedding, as published; or the tail alone, which modality tokens enter
+    beside the text's head states.
+    """
 
     def __init__(
         self,
         weights: TailWeights,
-        embedding: Float,
+        embedding: Float | None,
         parts: InputLevelModelParts,
         *,
         branches: Mapping[str, LowRankChange] | None = None,
@@ -41,26 +45,31 @@ class DecoupledModel(TailModel):
         """Copy the weights.
 
         Args:
-            weights: of all blocks.
-            embedding: of tokens, float32 `[vocab_size, hidden_size]`.
+            weights: of all blocks, or of the last ones; branches count from the first of these.
+            embedding: of tokens, float32 `[vocab_size, hidden_size]`; None where text comes as
+                states that enter the first block.
             parts: connectors and branches, to be trained or composed.
             branches: other ones than those of `parts`, e.g. of a model with folded weights.
             dtype: of products.
             device: where it lies.
 
         Raises:
-            ConfigError: these are not all blocks, or the model is not of the Llama or Qwen2 kind.
+            ConfigError: there is an embedding and these are not all blocks, or the model is not of
+                the Llama or Qwen2 kind.
             PackError: a branch does not fit.
         """
-        if len(weights.blocks) != weights.config.num_blocks:
+        if embedding is not None and len(weights.blocks) != weights.config.num_blocks:
             raise ConfigError(
                 f"{len(weights.blocks)} of {weights.config.num_blocks} blocks are there",
                 field="weights",
-                remedy="give all blocks",
+                remedy="give all blocks, or no embedding",
             )
         super().__init__(weights, dtype, device)
         self._parts = parts
-        self.embedding = nn.Parameter(torch.tensor(embedding, device=device), requires_grad=False)
+        self.embedding = None
+        if embedding is not None:
+            tensor = torch.tensor(embedding, device=device)
+            self.embedding = nn.Parameter(tensor, requires_grad=False)
         self.connectors = nn.ParameterDict()
         for modality, connector in parts.connectors.items():
             for name, array in connector.arrays().items():
@@ -88,7 +97,7 @@ class DecoupledModel(TailModel):
 
         Args:
             pieces: in their order, a modality with the encoder's tokens `[tokens, width]`, or
-                `text` with token ids `[tokens]`.
+                `text` with token ids `[tokens]`, or with states `[tokens, hidden_size]`.
 
         Returns:
             float32 `[tokens, hidden_size]`, and int64 `[tokens]`, places in `types`.
@@ -105,7 +114,15 @@ class DecoupledModel(TailModel):
                     field="pieces",
                     remedy=f"use {', '.join(self.types)}",
                 )
-            if name == TEXT:
+            if name == TEXT and content.ndim > 1:
+                piece = content
+            elif name == TEXT:
+                if self.embedding is None:
+                    raise ConfigError(
+                        "there is no embedding for token ids",
+                        field="pieces",
+                        remedy="give head states, or load the embedding",
+                    )
                 piece = functional.embedding(content, self.embedding).float()
             else:
                 part = {n: self.connectors[f"{name}/{n}"] for n in Connector.__dataclass_fields__}
@@ -164,7 +181,7 @@ class DecoupledModel(TailModel):
 
         Args:
             batch: of pieces, see `sequence`.
-            questions: for each input, token ids of one question or more.
+            questions: for each input, token ids or states of one question or more.
 
         Returns:
             float32 `[all questions, hidden_size]`, input by input.

@@ -88,7 +88,7 @@ def margins_of(
         model: that is asked.
         batch: inputs, see `pieces_of`.
         asked: for each, numbers of texts.
-        texts: token ids of all questions.
+        texts: token ids or states of all questions.
         answers: tokens of yes and no.
 
     Returns:
@@ -106,7 +106,7 @@ class InputLevelTrainer:
         self,
         model: DecoupledModel,
         examples: Examples,
-        texts: Sequence[Sequence[int]],
+        texts: Sequence[Tensor],
         answers: tuple[int, int],
         config: InputLevelConfig,
         checkpoint: Path | None = None,
@@ -116,7 +116,7 @@ class InputLevelTrainer:
         Args:
             model: is trained in place.
             examples: to learn from.
-            texts: token ids of the questions, by number of the concept.
+            texts: token ids or states of the questions, by number of the concept.
             answers: tokens of yes and no.
             config: of the run.
             checkpoint: file to keep the state in; None keeps none.
@@ -126,7 +126,7 @@ class InputLevelTrainer:
         """
         self.model, self.config = model, config
         self._views, questions = examples
-        self._texts = [torch.tensor(list(ids)) for ids in texts]
+        self._texts = list(texts)
         self._answers = answers
         self._by_view = _by_view(questions)
         self._numbers = np.array(sorted(self._by_view))

@@ -7,7 +7,7 @@ senses instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,22 +40,23 @@ class SenseTexts:
 
     Attributes:
         questions: by number of the concept, without prompt.
-        ids: their tokens, with prompt.
         heads: their states.
         choice: the decision between yes and no; its target is yes.
-        words: tokens of a text inside a sentence.
     """
 
     questions: Sequence[str]
-    ids: Sequence[tuple[int, ...]]
     heads: HeadTexts
     choice: Choice
-    words: Callable[[str], Sequence[int]]
 
     @property
     def answers(self) -> tuple[int, int]:
         """Tokens of yes and no."""
         return self.choice.allowed[self.choice.target], self.choice.allowed[1 - self.choice.target]
+
+    def states(self) -> list[torch.Tensor]:
+        """Of each question, float32 `[tokens, hidden_size]`."""
+        parts = np.split(np.asarray(self.heads.states, np.float32), self.heads.offsets[1:-1])
+        return [torch.from_numpy(np.ascontiguousarray(part)) for part in parts]
 
 
 def sense_texts(
@@ -65,10 +66,7 @@ def sense_texts(
     encode = model.tokenizer.encode
     texts = [tuple(encode(PROMPT.render(question)).ids) for question in questions]
     heads = head_texts(model, texts, tail_blocks, cache)
-    return SenseTexts(
-        *(questions, texts, heads, answer_choice(model)),
-        lambda text: encode(f" {text}", add_special_tokens=False).ids,
-    )
+    return SenseTexts(questions, heads, answer_choice(model))
 
 
 def start_model(
@@ -105,10 +103,7 @@ def start_model(
     model = ConnectionModel(spec, tail.config, encoders, sensors, weights)
     starts = torch.from_numpy(texts.heads.offsets)
     lengths = starts[1:] - starts[:-1]
-    parts = np.split(np.asarray(texts.heads.states, np.float32), texts.heads.offsets[1:-1])
-    residual = torch.nn.utils.rnn.pad_sequence(
-        [torch.from_numpy(part) for part in parts], batch_first=True
-    )
+    residual = torch.nn.utils.rnn.pad_sequence(texts.states(), batch_first=True)
     asked = [divmod(number, DIRECTIONS) for number in range(len(texts.questions))]
     places: list[KeyPlace] = []
     for sense, seen in views.items():

@@ -36,6 +36,7 @@ pytest.importorskip("torch", reason="the model is in torch")
 
 import torch
 
+from tailwire.runtime.adaptation.tail_model import TailModel
 from tailwire.training.decoupled_model import DecoupledModel
 
 Float = NDArray[np.float32]
@@ -235,6 +236,37 @@ def test_questions_behind_one_input_are_answered_as_each_alone(tiny: TinyModels)
             for ids in some
         ]
     np.testing.assert_allclose(each, np.concatenate(alone), atol=1e-5)
+
+
+def test_the_tail_goes_on_from_states_that_enter_it(tiny: TinyModels) -> None:
+    """Without modality tokens, from the states that the blocks before leave."""
+    checkpoint = open_checkpoint(tiny.folder("llama"))
+    config = checkpoint.config
+    whole = tail_weights(checkpoint, config.num_blocks)
+    parts = [one_modality(config, name) for name in ("camera", "lidar")]
+    composed = compose_input_level(parts)
+    below = {
+        name: LowRankChange({at: f for at, f in one.factors.items() if at[0] < 2})
+        for name, one in composed.branches.items()
+    }
+    tail = DecoupledModel(
+        tail_weights(checkpoint, 2),
+        None,
+        InputLevelModelParts(BASE, "decoupled", composed.connectors, below),
+    )
+    ids = torch.tensor([5, 6, 7])
+    plain = TailModel(whole, torch.float32)
+    with torch.no_grad():
+        rows = torch.from_numpy(checkpoint.embedding().dense())[ids][None]
+        entering = plain.streams(rows, torch.tensor([3]), [config.num_blocks - 2])[0][0]
+        # Branches of text are there, so they are left out on both sides.
+        for parameter in tail.branches.values():
+            parameter.zero_()
+        made = tail.answers([[(TEXT, entering)]])
+        expected = plain(rows, torch.tensor([3]), None)
+    np.testing.assert_allclose(made.numpy(), expected.numpy(), atol=1e-4)
+    with pytest.raises(ConfigError, match="no embedding"):
+        tail.answers([[(TEXT, ids)]])
 
 
 def test_only_what_an_input_uses_has_gradients(tiny: TinyModels) -> None:

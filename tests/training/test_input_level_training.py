@@ -24,7 +24,7 @@ from tailwire.kernels.direction_tokens import DIRECTIONS, radar_directions
 from tailwire.runtime.adaptation.training_config import TrainingError
 from tailwire.training.decoupled_model import DecoupledModel
 from tailwire.training.direction_start import Evidence
-from tailwire.training.input_level_start import first_connector, first_parts, word_embedding
+from tailwire.training.input_level_start import first_connector, first_parts, state_words
 from tailwire.training.input_level_training import (
     InputLevelConfig,
     InputLevelTrainer,
@@ -35,8 +35,12 @@ from tailwire.training.sense_examples import Examples, Views, balanced, one_inpu
 
 KINDS, OWN = 2, 8
 BASE = "a" * 64
-TEXTS = [(5 + number, 40) for number in range(KINDS * DIRECTIONS)]
+TEXTS = [torch.tensor((5 + number, 40)) for number in range(KINDS * DIRECTIONS)]
 ANSWERS = (7, 9)
+
+
+def word(embedding: NDArray[np.float32], *ids: int) -> NDArray[np.float32]:
+    return embedding[list(ids)].mean(axis=0)
 
 
 def marked(seed: int, views: int = 40) -> Views:
@@ -64,15 +68,15 @@ def model_of(tiny: TinyModels, strategy: str = "decoupled", seed: int = 1) -> De
     embedding = checkpoint.embedding().dense()
     connector = first_connector(
         evidence(),
-        [word_embedding(embedding, (5 + kind,)) for kind in range(KINDS)],
-        [word_embedding(embedding, (30 + direction, 50)) for direction in range(DIRECTIONS)],
-        word_embedding(embedding, (60,)),
+        [word(embedding, 5 + kind) for kind in range(KINDS)],
+        [word(embedding, 30 + direction, 50) for direction in range(DIRECTIONS)],
+        word(embedding, 60),
         np.random.default_rng(seed),
     )
     config = checkpoint.config
     parts = first_parts(
         *(config, BASE, "single" if strategy == "single" else "decoupled"),
-        *({"radar": connector}, 2, seed),
+        *({"radar": connector}, config.num_blocks, 2, seed),
     )
     return DecoupledModel(tail_weights(checkpoint, config.num_blocks), embedding, parts)
 
@@ -86,9 +90,7 @@ def test_rows_of_a_first_connector_are_words(tiny: TinyModels) -> None:
     with torch.no_grad():
         made, kinds = model.sequence([("radar", rows)])
     said = made.numpy()[5:-5]
-    wanted = np.stack(
-        [word_embedding(embedding, (30 + direction, 50)) for direction in range(DIRECTIONS)]
-    )
+    wanted = np.stack([word(embedding, 30 + direction, 50) for direction in range(DIRECTIONS)])
     # Each row is nearest to the words of its own direction, with or without a kind's beside.
     likeness = said @ wanted.T / np.linalg.norm(wanted, axis=1)
     np.testing.assert_array_equal(likeness.argmax(axis=1), np.arange(DIRECTIONS))
@@ -97,8 +99,20 @@ def test_rows_of_a_first_connector_are_words(tiny: TinyModels) -> None:
             model.sequence([("radar", rows.clone().index_fill_(1, torch.tensor([0]), value))])[0]
             for value in (1.0, 0.0)
         )
-    toward = (yes - no).numpy()[5:-5] @ word_embedding(embedding, (5,))
+    toward = (yes - no).numpy()[5:-5] @ word(embedding, 5)
     assert (toward > 0).all() and len(kinds) == 16
+
+
+def test_words_are_what_questions_have_in_common() -> None:
+    rng = np.random.default_rng(0)
+    kinds, places, base = rng.normal(size=(2, 8)), rng.normal(size=(6, 8)), rng.normal(size=8)
+    asked = [divmod(number, DIRECTIONS) for number in range(KINDS * DIRECTIONS)]
+    states = [base + kinds[kind] + places[direction] for kind, direction in asked]
+    found, directions, plain = state_words(states, asked)
+    middle = kinds.mean(axis=0)
+    np.testing.assert_allclose(found, kinds - middle, atol=1e-12)
+    np.testing.assert_allclose(directions, base + middle + places, atol=1e-12)
+    np.testing.assert_allclose(plain, base + middle + places.mean(axis=0), atol=1e-12)
 
 
 @pytest.mark.parametrize("strategy", ["decoupled", "single"])
@@ -154,11 +168,10 @@ def test_an_input_has_the_rows_that_are_there(tiny: TinyModels) -> None:
     assert [(name, len(rows)) for name, rows in pieces_of(views, 0)] == [("radar", 4), ("radar", 6)]
     assert [(name, len(rows)) for name, rows in pieces_of(views, 1)] == [("radar", 6)]
     model = model_of(tiny)
-    texts = [torch.tensor(ids) for ids in TEXTS]
     with torch.no_grad():
         both = margins_of(
-            *(model, [pieces_of(views, 0), pieces_of(views, 1)], [[0, 3], [2]], texts, ANSWERS)
+            *(model, [pieces_of(views, 0), pieces_of(views, 1)], [[0, 3], [2]], TEXTS, ANSWERS)
         )
-        alone = margins_of(model, [pieces_of(views, 1)], [[2]], texts, ANSWERS)
+        alone = margins_of(model, [pieces_of(views, 1)], [[2]], TEXTS, ANSWERS)
     assert both.shape == (3,)
     np.testing.assert_allclose(both[2:].numpy(), alone.numpy(), atol=1e-5)
