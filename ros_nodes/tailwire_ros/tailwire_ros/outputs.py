@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -18,6 +19,7 @@ from . import diagnostics
 from .answering import Round
 from .conversion import answer_line, answer_message, plan_message
 from .core import Core
+from .reading import Elsewhere
 from .services import pack_message
 
 _LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
@@ -33,11 +35,19 @@ class Outputs:
             node: of rclpy.
         """
         self._node = node
-        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._answers = node.create_lifecycle_publisher(Answer, "~/answers", 10)
-        self._texts = node.create_lifecycle_publisher(String, "~/answer_text", 10)
-        self._plans = node.create_lifecycle_publisher(PlanStatus, "~/plan_status", 10)
-        self._pack = node.create_publisher(PackInfo, "~/pack", _LATCHED)
+        group = Elsewhere()
+        always = partial(node.create_publisher, callback_group=group)
+        active = partial(node.create_lifecycle_publisher, callback_group=group)
+        self._diagnostics = always(DiagnosticArray, "/diagnostics", 10)
+        self._answers = active(Answer, "~/answers", 10)
+        self._texts = active(String, "~/answer_text", 10)
+        self._plans = active(PlanStatus, "~/plan_status", 10)
+        self._pack = always(PackInfo, "~/pack", _LATCHED)
+
+    @property
+    def publishers(self) -> list[Any]:
+        """All of them."""
+        return [self._diagnostics, self._answers, self._texts, self._plans, self._pack]
 
     def answers(self, core: Core, done: Round, newest_arrival_s: float, frame_id: str) -> None:
         """Publish a round.

@@ -36,6 +36,7 @@ from .core import Core, self_test
 from .core_waits import open_core_waits
 from .outputs import Outputs
 from .parameters import Parameters
+from .reading import poll_events
 from .sensor_topics import SensorTopics
 from .services import Services
 from .settings import (
@@ -96,7 +97,7 @@ class RuntimeNode(LifecycleNode):
         # By the machine's clock: diagnostics shall come where a simulated clock stands still.
         self.create_timer(
             self.parameters["diagnostics_period_s"],
-            lambda: self._outputs.diagnostics(self._statuses()),
+            self._look_around,
             callback_group=MutuallyExclusiveCallbackGroup(),
             clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
@@ -369,6 +370,12 @@ class RuntimeNode(LifecycleNode):
                 core.runtime.max_age_ms = values["max_age_ms"]
         if loop is not None:
             loop.trigger, loop.max_rate_hz = values["trigger"], values["max_rate_hz"]
+
+    def _look_around(self) -> None:
+        sensors = self._sensors
+        heard = [] if sensors is None else sensors.subscriptions
+        poll_events(self.context, [*heard, *self._outputs.publishers])
+        self._outputs.diagnostics(self._statuses())
 
     def _statuses(self) -> list[diagnostics.Status]:
         core, sensors = self._core, self._sensors

@@ -14,7 +14,7 @@ from tailwire.runtime.frames import SensorFrame
 
 from .conversion import message_type
 from .frame_tree import FrameTree
-from .reading import ReadElsewhere, Reader, Take
+from .reading import Elsewhere, Reader, Take
 from .sensor_input import SensorInput
 from .settings import SensorTopic
 
@@ -52,7 +52,7 @@ class SensorTopics:
 
         self._node = node
         self._tree = FrameTree(base_frame)
-        self._group = ReadElsewhere()
+        self._group = Elsewhere()
         self._subscriptions: list[tuple[Any, Take]] = []
         self.inputs = [
             SensorInput(
@@ -81,6 +81,11 @@ class SensorTopics:
     def newest_arrival_s(self) -> float:
         """`time.monotonic()` when the newest message came; 0 before the first."""
         return max((one.counts.arrived_s for one in self.inputs), default=0.0)
+
+    @property
+    def subscriptions(self) -> list[Any]:
+        """Those that are open."""
+        return [subscription for subscription, _ in self._subscriptions]
 
     def forget(self) -> None:
         """Time has jumped back."""
