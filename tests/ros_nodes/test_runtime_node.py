@@ -23,6 +23,7 @@ if missing():
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo
 
@@ -234,6 +235,23 @@ def test_what_is_no_frame_is_dropped_and_counted(spin: Spin, environment: Setup)
     answer = wait_for(lambda: robot.answers and robot.answers[-1])
     wait_for(lambda: robot.answers[-1].sensors == ["cam_back", "lidar_top"])
     assert answer.header.stamp == time_message(now)
+
+
+def test_a_simulated_clock_is_followed_while_it_is_wanted(spin: Spin, environment: Setup) -> None:
+    node = make(spin, environment, use_sim_time=True)
+    robot = spin(Robot())
+    assert node.now_ns() == 0
+
+    def shows(stamp_ns: int) -> bool:
+        robot.send("/clock", Clock(clock=time_message(stamp_ns)))
+        time.sleep(0.02)
+        return node.now_ns() == stamp_ns
+
+    wait_for(lambda: shows(5 * 10**9))
+    node.set_parameters([Parameter("use_sim_time", value=False)])
+    assert not shows(6 * 10**9) and node.now_ns() > 10**18
+    node.set_parameters([Parameter("use_sim_time", value=True)])
+    wait_for(lambda: shows(7 * 10**9))
 
 
 def test_time_that_jumps_back_starts_anew(spin: Spin, environment: Setup) -> None:

@@ -20,6 +20,8 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.subscription import Subscription
 
+from tailwire.simulation.bags.contract import CLOCK_TOPIC
+
 #: A message and what the middleware knows of it, e.g. when it came.
 Take = Callable[[Any, Mapping[str, Any]], None]
 
@@ -132,3 +134,38 @@ class Reader:
                         )
                     if taken is not None:
                         take(*taken)
+
+
+class ClockBeside:
+    """For nodes, before rclpy's own class: a simulated clock is read beside the executor, too.
+
+    It ticks dozens of times a second, and each tick would have the executor look at everything.
+    """
+
+    context: Any
+    get_logger: Callable[[], Any]
+    _ticks: tuple[Any, Reader] | None = None
+
+    def create_subscription(
+        self, msg_type: Any, topic: str, callback: Any, qos_profile: Any, **options: Any
+    ) -> Any:
+        """As rclpy's; the one that rclpy's source of time makes is read elsewhere."""
+        if topic != CLOCK_TOPIC:
+            return super().create_subscription(msg_type, topic, callback, qos_profile, **options)
+        options["callback_group"] = Elsewhere()
+        made = super().create_subscription(msg_type, topic, callback, qos_profile, **options)
+        takes = [(made, lambda message, _: callback(message))]
+        self._ticks = made, Reader(self.context, takes, self.get_logger().error)
+        return made
+
+    def destroy_subscription(self, subscription: Any) -> bool:
+        """As rclpy's."""
+        if self._ticks is not None and subscription is self._ticks[0]:
+            self.stop_clock()
+        return super().destroy_subscription(subscription)
+
+    def stop_clock(self) -> None:
+        """Read it no more; before the node is destroyed."""
+        clock, self._ticks = self._ticks, None
+        if clock is not None:
+            clock[1].stop()

@@ -36,7 +36,7 @@ from .core import Core, self_test
 from .core_waits import open_core_waits
 from .outputs import Outputs
 from .parameters import Parameters
-from .reading import poll_events
+from .reading import ClockBeside, poll_events
 from .sensor_topics import SensorTopics
 from .services import Services
 from .settings import (
@@ -59,7 +59,7 @@ _FEEDBACK_DEPTH = 100
 _QUIET_S = 5.0
 
 
-class RuntimeNode(LifecycleNode):
+class RuntimeNode(ClockBeside, LifecycleNode):
     """Sensors in, answers out."""
 
     def __init__(self, name: str = "tailwire", **options: Any) -> None:
@@ -404,6 +404,7 @@ class RuntimeNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """Free everything."""
+        self.stop_clock()
         self.close()
         for action in self._actions:
             action.destroy()
