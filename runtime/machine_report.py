@@ -15,6 +15,7 @@ from pathlib import Path
 import onnxruntime
 
 from ..kernels.cuda import READY, find_nvcc
+from .backends.onnxruntime_gpu import CUDA, TENSORRT, check_provider
 from .compiled_kernels import compiled_arrays
 from .errors import EngineError
 
@@ -123,19 +124,18 @@ def backend_findings(open_context: Callable[[], object] | None = None) -> list[F
     Args:
         open_context: opens TensorRT and a device; None for `tensorrt_context.open_context`.
     """
-    version = onnxruntime.__version__
-    providers = onnxruntime.get_available_providers()
-    found = [Finding("onnxruntime-cpu", True, f"ONNX Runtime {version}")]
+    found = [Finding("onnxruntime-cpu", True, f"ONNX Runtime {onnxruntime.__version__}")]
     for name, provider, short in (
-        ("onnxruntime-cuda", "CUDAExecutionProvider", "CUDA"),
-        ("onnxruntime-tensorrt", "TensorrtExecutionProvider", "TensorRT"),
+        ("onnxruntime-cuda", CUDA, "CUDA"),
+        ("onnxruntime-tensorrt", TENSORRT, "TensorRT"),
     ):
-        there = provider in providers
-        why = (
-            f"this ONNX Runtime {version} has no {provider}: install onnxruntime-gpu for this board"
-        )
-        detail = f"ONNX Runtime {version}" if there else why
-        found.append(Finding(name, there, detail, "" if there else f"no {short} provider"))
+        try:
+            check_provider(provider)
+        except EngineError as error:
+            why = f"{error.problem}; {error.remedy}"
+            found.append(Finding(name, False, why, f"no {short} provider"))
+        else:
+            found.append(Finding(name, True, f"ONNX Runtime {onnxruntime.__version__}"))
     try:
         if open_context is None:
             from .backends.tensorrt_context import open_context

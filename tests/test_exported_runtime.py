@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
+import onnxruntime as ort
 import pytest
 
 from tailwire import open_runtime
 from tailwire.export.portable.manifest import MANIFEST_NAME, ExportManifest, hashes_of
 from tailwire.exported_assembly import WithCpu
-from tailwire.runtime.backends.onnxruntime_gpu import load_cuda
+from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
+from tailwire.runtime.backends.onnxruntime_gpu import check_provider, load_cuda
 from tailwire.runtime.config import RuntimeConfig
 from tailwire.runtime.errors import ConfigError, EngineError
+from tailwire.runtime.machine_report import backend_findings
 
 from .detector_packs import frames
 from .exports import Exports
@@ -80,6 +83,34 @@ def test_a_graph_that_the_device_cannot_take_goes_to_the_cpu(exports: Exports) -
     engine.close()
     with pytest.raises(EngineError):
         WithCpu(load_cuda, said.append)(Path("none.onnx"), threads=1)
+
+
+def test_a_provider_that_does_not_start_is_no_silent_cpu(
+    exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = exports.get("fp32") / "connection.onnx"
+    cuda = "CUDAExecutionProvider"
+    # As with onnxruntime-gpu where a library is missing: it would go on without the provider.
+    with pytest.warns(UserWarning, match=cuda), pytest.raises(EngineError, match="does not start"):
+        OnnxRuntimeEngine(path, threads=1, providers=[cuda, "CPUExecutionProvider"])
+    there = [cuda, *ort.get_available_providers()]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: there)
+    said: list[str] = []
+    with pytest.warns(UserWarning, match=cuda):
+        for start in (
+            lambda: check_provider(cuda),
+            lambda: open_runtime(
+                config(exports, backend="onnxruntime-cuda", engines=str(path.parent))
+            ),
+        ):
+            with pytest.raises(EngineError, match=f"does not start {cuda}"):
+                start()
+        found = {one.name: one for one in backend_findings()}
+        engine = WithCpu(load_cuda, said.append)(path, threads=1)
+    assert found["onnxruntime-cuda"].works is False
+    assert found["onnxruntime-cuda"].lacks == "no CUDA provider"
+    assert engine.device == "cpu" and "does not start" in said[0]
+    engine.close()
 
 
 def test_an_engine_that_computes_something_else_is_refused_at_once(

@@ -72,8 +72,9 @@ class OnnxRuntimeEngine:
         if as_written:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
+            # Its own way to the CPU is not taken: it prints a line, and nobody is told.
             self._session: ort.InferenceSession | None = ort.InferenceSession(
-                str(path), options, providers=list(providers)
+                str(path), options, providers=list(providers), enable_fallback=0
             )
         except Exception as error:
             raise _kind_of(error)(
@@ -81,9 +82,22 @@ class OnnxRuntimeEngine:
                 field=str(path),
                 remedy="remove the file, it is then built again",
             ) from error
+        self._check_first(providers[0])
         self.input_specs: Sequence[TensorSpec] = tuple(map(_spec, self._session.get_inputs()))
         self.output_specs: Sequence[TensorSpec] = tuple(map(_spec, self._session.get_outputs()))
         self._output_names = [spec.name for spec in self.output_specs]
+
+    def _check_first(self, wanted: Provider) -> None:
+        """Refuse a session without the provider that was wanted most.
+
+        Raises:
+            EngineError: ONNX Runtime left it out, which it tells in its log alone.
+        """
+        name = wanted if isinstance(wanted, str) else wanted[0]
+        used = self.session.get_providers()
+        if name not in used:
+            self.close()
+            raise does_not_start(name, f"it would take {used[0]} for {self._path.name}")
 
     @property
     def session(self) -> ort.InferenceSession:
@@ -110,6 +124,16 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """Free the session."""
         self._session = None
+
+
+def does_not_start(provider: str, why: str) -> EngineError:
+    """The error of a provider that ONNX Runtime has and does not start."""
+    return EngineError(
+        f"ONNX Runtime {ort.__version__} does not start {provider} here: {why}",
+        field="backend",
+        remedy="it needs a driver and CUDA, cuDNN or TensorRT of the versions that it was built "
+        "for; onnxruntime-cpu needs none of them",
+    )
 
 
 class OnnxRuntimeBinding:
