@@ -109,13 +109,16 @@ def bench_ros(
         found: dict[str, Any] = {"rate": play.rate}
         if play.first_tokens:
             found.update(_first_tokens(context, play, parameters, progress))
-        with _played(context, play, parameters, progress) as (listener, _, replay):
+        with _played(context, play, parameters, progress) as (listener, runtime, replay):
+            begun = time.monotonic(), cpu_seconds(runtime.pid)
             found.update(_cancel_some(listener, play.cancels, replay))
             if play.loop_s:
                 found.update(_loop(listener, play, replay, progress))
             elif replay.wait(PATIENCE_S):
                 raise EngineError("the drive could not be played", field="replay_node")
             found.update(_summary(listener))
+            ended = time.monotonic(), cpu_seconds(runtime.pid)
+            found["node_cores"] = _cores(begun, ended)
         return found
     finally:
         rclpy.try_shutdown(context=context)
@@ -145,6 +148,23 @@ def _played(
         progress("the drive plays")
         with _process("replay_node", played, _STEP_BACK) as replay:
             yield listener, runtime, replay
+
+
+def cpu_seconds(pid: int, processes: Path = Path("/proc")) -> float | None:
+    """Time that a process has had on cores, all threads together; None where nobody tells."""
+    try:
+        # Its name, in brackets, may hold anything.
+        words = (processes / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _cores(begun: tuple[float, float | None], ended: tuple[float, float | None]) -> float | None:
+    """Cores that were busy in the mean; both ends are wall time and time on cores."""
+    if begun[1] is None or ended[1] is None or ended[0] <= begun[0]:
+        return None
+    return round((ended[1] - begun[1]) / (ended[0] - begun[0]), 3)
 
 
 def _drive(play: Play, *, loop: bool, wait_s: float = PATIENCE_S) -> dict[str, str]:

@@ -137,6 +137,8 @@ def print_ros(result: dict[str, Any]) -> None:
             f"answers began to lack a sensor {result['lacked']} times, without a warning "
             f"{result['lacked_unreported']} times"
         )
+    if result["node_cores"] is not None:
+        print(f"the node kept {result['node_cores']} cores busy in the mean")
     print(
         f"memory {result['memory_mb']} MB, growth {result['memory_growth']}, "
         f"without what it shares with others {result['memory_private_growth']}"
