@@ -30,6 +30,7 @@ from .runtime.engine_key import EngineKey
 from .runtime.errors import ConfigError, PackError
 from .runtime.files import inside
 from .runtime.language_model import LanguageModel
+from .runtime.measured_variants import VariantTarget
 from .runtime.model_config import LanguageModelConfig, Precision
 from .runtime.model_registry import ModelRegistry
 from .runtime.pack import Pack, check_base_model, load_pack
@@ -188,6 +189,9 @@ def model_path(model: str) -> Path:
 class Assembly(EngineAssembly):
     """One loading of a runtime."""
 
+    #: What runs the engines, as measured variants tell them apart.
+    variant_target: VariantTarget = "cpu"
+
     def runtime(self) -> Runtime:
         """Load all parts; see `open_runtime`."""
         config = self._config
@@ -222,7 +226,7 @@ class Assembly(EngineAssembly):
                 encoder_flops=flops,
                 tail_weights=self._tail_reader(change),
                 pack_folder=pack.folder,
-                fit_utility=_utility_of(pack),
+                fit_utility=_utility_of(pack, self.variant_target),
                 spares=self.spares,
                 others=self._other_precisions(depths, change),
             )
@@ -343,7 +347,7 @@ class Assembly(EngineAssembly):
         return Connection(spec, config, engine, pack.connection_weights)
 
 
-def _utility_of(pack: Pack) -> Callable[[], UtilityModel | None] | None:
+def _utility_of(pack: Pack, target: VariantTarget) -> Callable[[], UtilityModel | None] | None:
     """Fits how often plans are right to a pack's calibration; None if it has none."""
     name = pack.manifest.calibration
     if name is None:
@@ -353,7 +357,8 @@ def _utility_of(pack: Pack) -> Callable[[], UtilityModel | None] | None:
         from .runtime.calibration_table import read_calibration
         from .runtime.utility import fit_utility
 
-        return fit_utility(read_calibration(inside(pack.folder, name, error=PackError)), manifest)
+        table = read_calibration(inside(pack.folder, name, error=PackError))
+        return fit_utility(table, manifest, target)
 
     manifest = pack.manifest
     return fit

@@ -183,6 +183,7 @@ class ExportedAssembly(PackAssembly):
             self.spares = loader.spares
         self._loader = self._checked(loader)
         self.manifest: ExportManifest = read_export(folder)
+        self.variant_target = self.manifest.target
         self._tails: dict[Precision, ExportedAssembly] = {}
 
     def _checked(self, loader: EngineLoader) -> EngineLoader:

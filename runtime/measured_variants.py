@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -24,7 +24,16 @@ _IN_95 = 2 * 1.96
 #: A pack that knows little more than what words give away says nothing of precisions.
 _LEAST_GAIN = 0.05
 
-_TAIL = re.compile(r"(?:fp32,tail=|cpu:)(\w+)")
+#: What runs a variant: engines tuned for the CPU, or graphs exported for either.
+VariantTarget = Literal["cpu", "onnx", "tensorrt"]
+
+#: By target, variants whose tail alone is of another precision; the tuned ones have one throughout,
+#: which stands for it.
+_TAILS: dict[VariantTarget, re.Pattern[str]] = {
+    "cpu": re.compile(r"cpu:(\w+)"),
+    "onnx": re.compile(r"fp32,tail=(\w+)"),
+    "tensorrt": re.compile(r"tensorrt:fp16,tail=(\w+)"),
+}
 _PRECISIONS: dict[str, Precision] = {precision: precision for precision in get_args(Precision)}
 
 _Points = Annotated[float, Field(ge=-100, le=100)]
@@ -64,14 +73,9 @@ class MeasuredVariant(BaseModel):
             raise ValueError("counts more answers than questions")
         return self
 
-    @property
-    def tail_precision(self) -> Precision | None:
-        """The precision of the tail that it tells of; None where other parts differ as well.
-
-        Engines that are tuned for the CPU have one precision throughout, which is more than a
-        tail's alone and stands for it.
-        """
-        found = _TAIL.fullmatch(self.variant)
+    def tail_precision(self, target: VariantTarget) -> Precision | None:
+        """The precision of the tail that it tells of, for what runs it; None where it does not."""
+        found = _TAILS[target].fullmatch(self.variant)
         return _PRECISIONS.get(found[1] if found else "")
 
     def told(self) -> str:
@@ -84,19 +88,24 @@ class MeasuredVariant(BaseModel):
         )
 
 
-def worth_of_tails(variants: Iterable[MeasuredVariant]) -> dict[Precision, float]:
+def worth_of_tails(
+    variants: Iterable[MeasuredVariant], target: VariantTarget
+) -> dict[Precision, float]:
     """What answers of a tail are worth at other precisions, as a share of what float32 adds.
 
     What sensors add is accuracy beyond guesses from the words alone. Differences are drawn towards
-    none by what is not known of them, and nothing is worth more than float32. Where several
-    variants tell of one precision, the worst of them counts.
+    none by what is not known of them, and nothing is worth more than float32.
+
+    Args:
+        variants: of one pack.
+        target: what runs it; 4 bits are not the same for all.
 
     Returns:
         By precision, 0 to 1; float32 is 1 where anything is known.
     """
     found: dict[Precision, float] = {}
     for one in variants:
-        precision = one.tail_precision
+        precision = one.tail_precision(target)
         if precision is None or one.interval_points is None or one.blind_accuracy is None:
             continue
         gain = one.right / one.questions - one.difference_points / 100 - one.blind_accuracy
@@ -105,8 +114,7 @@ def worth_of_tails(variants: Iterable[MeasuredVariant]) -> dict[Precision, float
         low, high = one.interval_points
         deviation = (high - low) / _IN_95
         believed = one.difference_points * _SPREAD**2 / (_SPREAD**2 + deviation**2)
-        share = min(max(1 + believed / 100 / gain, 0.0), 1.0)
-        found[precision] = min(share, found.get(precision, 1.0))
+        found[precision] = min(max(1 + believed / 100 / gain, 0.0), 1.0)
     if found:
         found["fp32"] = 1.0
     return found

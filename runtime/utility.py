@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .bound_utility import BoundUtility
 from .calibration_table import CalibrationCell, CalibrationTable
-from .measured_variants import worth_of_tails
+from .measured_variants import VariantTarget, worth_of_tails
 from .model_config import Precision
 from .pack import PackManifest
 from .plan_space import PlanSpace
@@ -228,19 +228,22 @@ class UtilityModel:
         return BoundUtility(self, space, modalities)
 
 
-def fit_utility(table: CalibrationTable, manifest: PackManifest) -> UtilityModel | None:
+def fit_utility(
+    table: CalibrationTable, manifest: PackManifest, target: VariantTarget = "cpu"
+) -> UtilityModel | None:
     """Make a model of a table.
 
     Args:
         table: of the pack.
         manifest: of the pack, for its sensors and where they look.
+        target: what runs the pack, for precisions that the table did not count.
 
     Returns:
         None of a table that counted no plan with a sensor.
     """
     model = fit_cells(list(table.cells), SensorTraits.of(manifest), table.dispersion)
     if model is not None:
-        model.take_precisions(worth_of_tails(table.variants))
+        model.take_precisions(worth_of_tails(table.variants, target))
     return model
 
 
