@@ -15,12 +15,10 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile
 
 from tailwire.assembly import open_runtime
 from tailwire.runtime.errors import ConfigError, TailwireError
@@ -34,6 +32,7 @@ from .answering import AnsweringLoop, Round
 from .asking import AskServer
 from .core import Core, self_test
 from .core_waits import open_core_waits
+from .offers import open_actions, open_services
 from .outputs import Outputs
 from .parameters import Parameters
 from .reading import ClockBeside, poll_events
@@ -54,7 +53,6 @@ from .spinning import run
 #: Names the questions that the pack suggests.
 _PACK_QUESTIONS = "pack"
 _RESTARTS = 3
-_FEEDBACK_DEPTH = 100
 #: Between two lines of log of the same kind.
 _QUIET_S = 5.0
 
@@ -90,8 +88,11 @@ class RuntimeNode(ClockBeside, LifecycleNode):
             self.now_ns,
             self.parameters["base_frame"],
         )
-        self._actions = self._open_actions()
-        self._open_services()
+        adapt = AdaptServer(lambda: self._core)
+        self._actions = open_actions(
+            self, self._ask.execute, adapt.execute, lambda: self._loop is not None
+        )
+        open_services(self, self._offers)
         self._machine = diagnostics.Machine()
         self._outputs = Outputs(self)
         # By the machine's clock: diagnostics shall come where a simulated clock stands still.
@@ -220,35 +221,6 @@ class RuntimeNode(ClockBeside, LifecycleNode):
         self._ask.open()
         self._open_sensors()
 
-    def _open_actions(self) -> list[ActionServer]:
-        """Open for the life of the node: rclpy stumbles over one that is closed while it spins."""
-        from tailwire_msgs.action import Adapt, Ask
-
-        adapt = AdaptServer(lambda: self._core)
-
-        def accept(_: Any) -> GoalResponse:
-            return GoalResponse.REJECT if self._loop is None else GoalResponse.ACCEPT
-
-        return [
-            ActionServer(
-                self,
-                kind,
-                name,
-                execute,
-                goal_callback=accept,
-                cancel_callback=lambda _: CancelResponse.ACCEPT,
-                # A cancel must be seen while a goal is worked on.
-                callback_group=ReentrantCallbackGroup(),
-                # A piece of text may come every few milliseconds.
-                feedback_pub_qos_profile=QoSProfile(depth=_FEEDBACK_DEPTH),
-                result_timeout=10,
-            )
-            for kind, name, execute in (
-                (Ask, "~/ask", self._ask.execute),
-                (Adapt, "~/adapt", adapt.execute),
-            )
-        ]
-
     def _open_sensors(self) -> None:
         core, loop = self._required(), self._loop
         if loop is None:
@@ -266,20 +238,6 @@ class RuntimeNode(ClockBeside, LifecycleNode):
             on_frame=loop.wake,
             on_jump=self._time_jumped,
         )
-
-    def _open_services(self) -> None:
-        from tailwire_msgs import srv
-
-        group = MutuallyExclusiveCallbackGroup()
-        for kind, name, handler in (
-            (srv.Watch, "watch", self._offers.watch),
-            (srv.Unwatch, "unwatch", self._offers.unwatch),
-            (srv.SetBudget, "set_budget", self._offers.set_budget),
-            (srv.ListPacks, "list_packs", self._offers.list_packs),
-            (srv.LoadPack, "load_pack", self._offers.load_pack),
-            (srv.Teach, "teach", self._offers.teach),
-        ):
-            self.create_service(kind, f"~/{name}", handler, callback_group=group)
 
     def _close_sensors(self) -> None:
         loop, self._loop = self._loop, None
