@@ -18,6 +18,7 @@ from typing import Any
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
+from rclpy.node import Node
 from rclpy.subscription import Subscription
 
 from tailwire.simulation.bags.contract import CLOCK_TOPIC
@@ -136,14 +137,12 @@ class Reader:
                         take(*taken)
 
 
-class ClockBeside:
-    """For nodes, before rclpy's own class: a simulated clock is read beside the executor, too.
+class ClockBeside(Node):
+    """A node whose simulated clock is read beside the executor, too.
 
     It ticks dozens of times a second, and each tick would have the executor look at everything.
     """
 
-    context: Any
-    get_logger: Callable[[], Any]
     _ticks: tuple[Any, Reader] | None = None
 
     def create_subscription(
