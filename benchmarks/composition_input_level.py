@@ -21,7 +21,7 @@ from ..export.compose_weights import search_weights
 from ..export.input_level import InputLevelModelParts, compose_input_level, read_input_level
 from ..runtime.adaptation.tail_weights import TailWeights
 from ..training.decoupled_model import DecoupledModel
-from ..training.input_level_training import Pieces, margins_of
+from ..training.input_level_training import Pieces, margins_of, rows_of
 from .commonality_items import MadeItem, Sense
 from .composition_accuracy import (
     AUTO,
@@ -117,8 +117,9 @@ class InputLevelExaminer:
                 continue
             name = "+".join(senses)
             models = {method: self._composed(senses, method) for method in methods}
-            if weight_steps and "damc" in methods:
-                models[AUTO], weights[name] = self._tuned(senses, weight_steps)
+            known = [one for one in self._exam.validation if set(one.moments) == set(senses)]
+            if weight_steps and "damc" in methods and known:
+                models[AUTO], weights[name] = self._tuned(senses, known, weight_steps)
             if joint is not None:
                 models[JOINT] = joint
             found: dict[str, list[bool]] = {}
@@ -154,10 +155,9 @@ class InputLevelExaminer:
         return self._model(compose_input_level([parts[one] for one in senses], how, weights))
 
     def _tuned(
-        self, senses: Sequence[Sense], steps: int
+        self, senses: Sequence[Sense], items: Sequence[MadeItem], steps: int
     ) -> tuple[DecoupledModel, dict[str, float]]:
         """DAMC with the weights that answer the validation items best."""
-        items = [one for one in self._exam.validation if set(one.moments) == set(senses)]
 
         def score(weights: Mapping[str, float]) -> float:
             self._progress(f"{'+'.join(senses)} at the input: weights {dict(weights)}")
@@ -258,14 +258,13 @@ class InputLevelExaminer:
         return np.concatenate(parts)
 
     def _pieces(self, inputs: Mapping[Sense, int]) -> Pieces:
-        """Tokens of the inputs, in the order of the senses; empty rows are none."""
+        """Tokens of the inputs, in the order of the senses."""
         found: Pieces = []
         for sense in self._senses:
             if sense not in inputs:
                 continue
             sensors = self._exam.data.tokens[sense].values()
-            rows = np.concatenate([one[inputs[sense]] for one in sensors]).astype(np.float32)
-            found.append((sense, torch.from_numpy(rows[rows.any(axis=1)])))
+            found.append((sense, rows_of(np.concatenate([one[inputs[sense]] for one in sensors]))))
         return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from .train_common import stopped, stopping
 from .train_sense_bench import JOINT, SenseBench, examples_of
 
 if TYPE_CHECKING:
-    from ..export.input_level import Connector, InputLevelModelParts, Strategy
+    from ..export.input_level import InputLevelModelParts, Strategy
     from ..runtime.adaptation.tail_weights import TailWeights
     from ..training.input_level_training import InputLevelTrainer
     from ..training.sense_packs import Sense
@@ -70,7 +70,6 @@ def _make(
     from ..benchmarks.commonality_items import SENSES
     from ..export.input_level import write_input_level
     from ..training.decoupled_model import DecoupledModel
-    from ..training.input_level_start import first_parts
     from ..training.input_level_training import InputLevelConfig, InputLevelTrainer
     from ..training.run_folder import RunFolder
 
@@ -83,15 +82,7 @@ def _make(
     settings |= {"views": args.views, "questions": args.questions}
     files.begin(settings)
     train, held_out = examples_of(bench, senses, seed)
-    parts = first_parts(
-        weights.config,
-        str(bench.base.sha256),
-        strategy,
-        _connectors(bench, senses, seed),
-        args.tail,
-        args.lora_rank,
-        seed,
-    )
+    parts = _first_parts(bench, weights, senses, strategy, seed)
     trainer = InputLevelTrainer(
         DecoupledModel(weights, None, parts, dtype=torch.bfloat16),
         train,
@@ -119,27 +110,54 @@ def _make(
     files.checkpoint.unlink(missing_ok=True)
 
 
-def _connectors(bench: SenseBench, senses: Sequence[Sense], seed: int) -> Mapping[str, Connector]:
-    """Connectors that say words, from evidence of single inputs."""
+def _first_parts(
+    bench: SenseBench,
+    weights: TailWeights,
+    senses: Sequence[Sense],
+    strategy: Strategy,
+    seed: int,
+) -> InputLevelModelParts:
+    """What is trained, with evidence that single inputs taught."""
     import numpy as np
+    import torch
 
-    from ..kernels.direction_tokens import DIRECTIONS
-    from ..training.direction_start import learn_evidence
-    from ..training.input_level_start import first_connector, state_words
+    from ..kernels.direction_tokens import DIRECTIONS, PRESENCE
+    from ..training.decoupled_model import DecoupledModel
+    from ..training.direction_start import Evidence, learn_evidence
+    from ..training.input_level_start import Questions, first_parts
+    from ..training.input_level_training import margins_of
     from ..training.sense_examples import views_of
 
-    last = [states[-1].numpy() for states in bench.texts.states()]
-    words = state_words(last, [divmod(number, DIRECTIONS) for number in range(len(last))])
-    found: dict[str, Connector] = {}
+    evidence: dict[Sense, Evidence] = {}
     for sense in senses:
-        rng = np.random.default_rng([seed, len(found)])
+        rng = np.random.default_rng([seed, len(evidence)])
         tokens, facts = bench.data.tokens[sense], bench.data.facts[sense]
         views = views_of(sense, tokens, facts, bench.train, bench.args.copies, rng)
-        evidence = learn_evidence(
+        evidence[sense] = learn_evidence(
             list(views.tokens.values()), views.facts, bench.args.hidden - DIRECTIONS, seed
         )
-        found[sense] = first_connector(evidence, *words, rng)
-    return found
+    texts, answers = bench.texts.states(), bench.texts.answers
+    rows = torch.zeros(DIRECTIONS, 64)
+    rows[:, PRESENCE] = 1
+    rows[:, PRESENCE + 1 :] = torch.eye(DIRECTIONS)
+
+    def ask(parts: InputLevelModelParts) -> torch.Tensor:
+        model = DecoupledModel(weights, None, parts, dtype=torch.bfloat16)
+        pieces = [[(name, rows)] for name in parts.modalities]
+        with torch.no_grad():
+            return margins_of(model, pieces, [range(len(texts))], texts, answers)
+
+    questions = Questions(
+        bench.tail,
+        weights,
+        torch.nn.utils.rnn.pad_sequence(texts, batch_first=True),
+        torch.tensor([len(one) for one in texts]),
+        [divmod(number, DIRECTIONS) for number in range(len(texts))],
+        answers,
+    )
+    return first_parts(
+        questions, str(bench.base.sha256), strategy, evidence, bench.args.lora_rank, seed, ask
+    )
 
 
 def _train(trainer: InputLevelTrainer, title: str, checkpoint: Path, line: ProgressLine) -> None:

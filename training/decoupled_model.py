@@ -176,12 +176,17 @@ class DecoupledModel(TailModel):
         self,
         batch: Sequence[Sequence[tuple[str, Tensor]]],
         questions: Sequence[Sequence[Tensor]],
+        *,
+        side_by_side: bool = False,
     ) -> Tensor:
         """What `answers` gives for each question behind its input, which is run once.
 
         Args:
             batch: of pieces, see `sequence`.
             questions: for each input, token ids or states of one question or more.
+            side_by_side: the rotary positions of each piece begin at 0 and questions are behind the
+                longest, so that a modality's tokens lie where they lie without the others. As
+                published, one piece is behind the other.
 
         Returns:
             float32 `[all questions, hidden_size]`, input by input.
@@ -192,7 +197,8 @@ class DecoupledModel(TailModel):
         places: list[Tensor] = []
         last: list[tuple[int, int]] = []
         for number, (pieces, asked) in enumerate(zip(batch, questions, strict=True)):
-            first = sum(self._tokens(name, content) for name, content in pieces)
+            long = [self._tokens(name, content) for name, content in pieces]
+            first = sum(long)
             row, kind = self.sequence([*pieces, *((TEXT, ids) for ids in asked)])
             sizes = [first, *(len(ids) for ids in asked)]
             own = torch.tensor(sizes, device=self.device)
@@ -200,14 +206,11 @@ class DecoupledModel(TailModel):
             kinds.append(kind)
             # Which question a token is of, 0 for the input itself.
             parts.append(torch.repeat_interleave(torch.arange(len(own), device=own.device), own))
-            places.append(
-                torch.cat(
-                    [
-                        torch.arange(size, device=own.device) + (first if at else 0)
-                        for at, size in enumerate(sizes)
-                    ]
-                )
-            )
+            behind = max(long, default=0) if side_by_side else first
+            before = [range(size) for size in long] if side_by_side else [range(first)]
+            after = [range(behind, behind + len(ids)) for ids in asked]
+            place = [at for piece in (*before, *after) for at in piece]
+            places.append(torch.tensor(place, device=self.device))
             ends = torch.cumsum(own, 0)[1:] - 1
             last += [(number, int(end)) for end in ends]
         pad = nn.utils.rnn.pad_sequence

@@ -12,7 +12,7 @@ them. Training through the tail goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ _PLACES = 3
 #: Before the gelu, so that it passes: gelu(4) is 3.9999.
 _PASSED = 4.0
 _GATE_BEFORE, _GATE = 4.0, 0.98201379
-#: Of yes against no for evidence of one, before the last norm divides by the length of the stream.
+#: See `Wanted`.
 _STRENGTH = 12.0
 #: Logits that evidence of one adds at least, and the most evidence that a question is given.
 _LEAST_GAIN, _MOST = 0.2, 6.0
@@ -158,13 +158,72 @@ def write_direction_start(
     Returns:
         Where keys are.
     """
+    solved = solve_start(tail, last_queries(tail, *texts), asked, answers, model.spec.tail_blocks)
+    keys, values, doubt = (side / _GATE for side in (solved.keys, solved.values, solved.doubt))
+    _write(model, modality, keys, values, doubt, evidence)
+    _calibrate(model, tail, modality, texts, asked, answers, values)
+    return solved.places
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is solved for.
+
+    Attributes:
+        attended: attention logit of the token that a question is about.
+        strength: of yes against no for evidence of one, before the last norm divides by the length
+            of the stream.
+    """
+
+    attended: float = _ATTENDED
+    strength: float = _STRENGTH
+
+
+@dataclass(frozen=True, eq=False)
+class SolvedStart:
+    """Keys and values of all blocks, side by side: `[..., blocks * kv_heads * head_dim]`.
+
+    Attributes:
+        places: where keys are.
+        keys: of the token of each direction.
+        doubt: by kind, what one unit of evidence adds to a key.
+        values: by kind, what one unit of evidence is.
+        ignored: the key of a token that nothing looks at.
+    """
+
+    places: list[KeyPlace]
+    keys: Tensor
+    doubt: Tensor
+    values: Tensor
+    ignored: Tensor
+
+
+def solve_start(
+    tail: TailModel,
+    queries: Tensor,
+    asked: Sequence[tuple[int, int]],
+    answers: tuple[int, int],
+    blocks: int,
+    wish: Wanted = Wanted(),
+    places: list[KeyPlace] | None = None,
+) -> SolvedStart:
+    """Solve for keys that questions find, and for values that lead to yes.
+
+    Args:
+        tail: that asks.
+        queries: `[blocks, texts, kv_heads, groups, head_dim]`, see `last_queries`.
+        asked: kind and direction of each text.
+        answers: the tokens of yes and no.
+        blocks: of the tail.
+        wish: what is solved for.
+        places: where keys shall be, None for where they can best be solved for.
+    """
     config = tail.config
     heads, size = config.num_kv_heads, config.head_dim
     groups = config.num_heads // heads
-    blocks = model.spec.tail_blocks
-    queries = _queries(tail, *texts)
-    places = key_places(queries, asked)
+    places = places or key_places(queries, asked)
     keys = torch.zeros(DIRECTIONS, blocks, heads, size)
+    ignored = torch.zeros(blocks, heads, size)
     values = torch.zeros(1 + max(one.kind for one in places), blocks, heads, size)
     doubt = torch.zeros_like(values)
     count = len(places) / len(values)
@@ -175,17 +234,17 @@ def write_direction_start(
         for head in range(heads):
             kind = taken.get((block, head))
             # Where nothing is to be found, nothing is to be looked at.
-            keys[:, block, head] = _solved(queries[block, :, head], asked, kind)[1] / _GATE
+            keys[:, block, head] = _solved(queries[block, :, head], asked, kind, wish.attended)[1]
+            ignored[block, head] = _solved(queries[block, :, head], asked, None)[1][0]
             if kind is not None:
                 of_kind = [float(one == kind) for one, _ in asked]
                 solved = _keys(queries[block, :, head], torch.tensor(of_kind)[:, None])
-                doubt[kind, block, head] = -_DOUBT * solved[0] / _GATE
+                doubt[kind, block, head] = -_DOUBT * solved[0]
                 toward = (wanted[0] - wanted[1]) @ output[:, head].sum(1)
-                step = _STRENGTH / count * toward / (toward @ toward)
-                values[kind, block, head] = step / _GATE
-    _write(model, modality, keys.flatten(1), values.flatten(1), doubt.flatten(1), evidence)
-    _calibrate(model, tail, modality, texts, asked, answers, values.flatten(1))
-    return places
+                values[kind, block, head] = wish.strength / count * toward / (toward @ toward)
+    return SolvedStart(
+        *(places, keys.flatten(1), doubt.flatten(1), values.flatten(1), ignored.flatten())
+    )
 
 
 def _calibrate(
@@ -218,17 +277,31 @@ def _calibrate(
         scores = tail(*texts, prefix) @ said.T
         return scores[:, 0] - scores[:, 1]
 
-    below, above = margins(-1.0), margins(1.0)
-    neutral, gain = margins(0.0), (above - below) / 2
+    missing = missing_evidence(margins, asked, len(values))
     second.copy_(kept)
     model[f"{modality}.value.b2"].copy_(bias)
-    missing = torch.zeros(DIRECTIONS, len(values))
-    for number, (kind, direction) in enumerate(asked):
-        missing[direction, kind] = -neutral[number] / gain[number].clamp(min=_LEAST_GAIN)
     # The last hidden units pass the direction on, as the first ones of the keys do.
     for direction in range(DIRECTIONS):
         first[PRESENCE + 1 + direction, direction - DIRECTIONS] = _PASSED
-    second[-DIRECTIONS:] = missing.clamp(-_MOST, _MOST) @ values / _PASSED
+    second[-DIRECTIONS:] = missing @ values / _PASSED
+
+
+def missing_evidence(
+    margins: Callable[[float], Tensor], asked: Sequence[tuple[int, int]], kinds: int
+) -> Tensor:
+    """Evidence by direction and kind `[6, kinds]` that makes what is said without any neutral.
+
+    Args:
+        margins: of yes above no for all questions, with so much evidence for everything.
+        asked: kind and direction of each question.
+        kinds: that there are.
+    """
+    below, above = margins(-1.0), margins(1.0)
+    neutral, gain = margins(0.0), (above - below) / 2
+    missing = torch.zeros(DIRECTIONS, kinds)
+    for number, (kind, direction) in enumerate(asked):
+        missing[direction, kind] = -neutral[number] / gain[number].clamp(min=_LEAST_GAIN)
+    return missing.clamp(-_MOST, _MOST)
 
 
 def key_places(queries: Tensor, asked: Sequence[tuple[int, int]]) -> list[KeyPlace]:
@@ -255,7 +328,8 @@ def key_places(queries: Tensor, asked: Sequence[tuple[int, int]]) -> list[KeyPla
     return sorted(found, key=lambda place: (place.kind, place.block, place.head))
 
 
-def _queries(tail: TailModel, residual: Tensor, lengths: Tensor) -> Tensor:
+@torch.no_grad()
+def last_queries(tail: TailModel, residual: Tensor, lengths: Tensor) -> Tensor:
     """Of the last token of each text, `[blocks, texts, kv_heads, groups, head_dim]`."""
     config = tail.config
     found: list[Tensor] = []
@@ -267,7 +341,10 @@ def _queries(tail: TailModel, residual: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _solved(
-    queries: Tensor, asked: Sequence[tuple[int, int]], kind: int | None
+    queries: Tensor,
+    asked: Sequence[tuple[int, int]],
+    kind: int | None,
+    attended: float = _ATTENDED,
 ) -> tuple[float, Tensor]:
     """Keys of all directions `[directions, head_dim]` for one head, and what they miss.
 
@@ -275,11 +352,12 @@ def _solved(
         queries: `[texts, groups, head_dim]`.
         asked: kind and direction of each text.
         kind: whose questions shall attend, None for none.
+        attended: logit wanted of those that attend.
     """
     wanted = torch.full((len(queries), DIRECTIONS), _IGNORED)
     for text, (of, direction) in enumerate(asked):
         if of == kind:
-            wanted[text, direction] = _ATTENDED
+            wanted[text, direction] = attended
     keys = _keys(queries, wanted)
     missed = _logits(queries) @ keys.mT - wanted[:, None]
     return float(missed.square().mean()), keys

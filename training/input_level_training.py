@@ -20,9 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
+from ..kernels.direction_tokens import DIRECTIONS, PRESENCE
 from ..runtime.adaptation.training_config import TrainingError
 from .decoupled_model import DecoupledModel
-from .sense_examples import Examples, Views, sense_of
+from .sense_examples import Examples, Tokens, Views, sense_of
 
 Pieces = list[tuple[str, Tensor]]
 
@@ -65,14 +66,21 @@ class InputLevelProgress:
 
 
 def pieces_of(views: Views, view: int) -> Pieces:
-    """What a model is given of a view: each input that is there, without empty rows."""
+    """What a model is given of a view: each input that is there, as `rows_of` has it."""
     found: Pieces = []
     for name, tokens in views.tokens.items():
-        rows = tokens[view].astype(np.float32)
-        rows = rows[rows.any(axis=1)]
-        if len(rows):
-            found.append((sense_of(name), torch.from_numpy(rows)))
+        if tokens[view].any():
+            found.append((sense_of(name), rows_of(tokens[view])))
     return found
+
+
+def rows_of(tokens: Tokens) -> Tensor:
+    """Direction tokens in the order of their directions, float32 `[6, 64]`; missing ones are 0."""
+    rows = tokens.astype(np.float32)
+    rows = rows[rows.any(axis=1)]
+    ordered = np.zeros((DIRECTIONS, rows.shape[1]), np.float32)
+    ordered[rows[:, PRESENCE + 1 :].argmax(axis=1)] = rows
+    return torch.from_numpy(ordered)
 
 
 def margins_of(
@@ -94,7 +102,9 @@ def margins_of(
     Returns:
         float32 `[all questions]`, input by input.
     """
-    final = model.answers_each(batch, [[texts[number] for number in some] for some in asked])
+    final = model.answers_each(
+        batch, [[texts[number] for number in some] for some in asked], side_by_side=True
+    )
     scores = final @ model.rows_of(answers).T
     return scores[:, 0] - scores[:, 1]
 

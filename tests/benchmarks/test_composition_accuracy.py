@@ -252,14 +252,25 @@ def test_packs_are_trained_composed_and_asked_by_command(
     said = json.loads(capsys.readouterr().out)
     assert set(said["held_out"]) == {"radar", "audio"}
     assert load_pack(packs / "radar").manifest.trained
+    published = tmp_path / "published"
+    form = ["--form", "input-level", "--out", str(published), "--lora-rank", "11"]
+    shape = ["--views", "2", "--questions", "3", "--packs", "radar,audio"]
+    assert main([*train, *sizes, *form, *shape]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert set(said["held_out"]) == {
+        f"{sense}-{branches}" for sense in SENSES for branches in ("decoupled", "single")
+    }
     figure = tmp_path / "figure.png"
     bench = ["bench", "composition", "--senses", str(packs), "--no-costs", "--json", *model]
     every = ["--every", "1", "--validate-every", "1"]
     drives = ["--dataroot", str(second), "--validate-on", str(first), *every]
     few = ["--items", "4", "--validation-items", "2", "--questions", "6", "--weight-steps", "1"]
-    assert main([*bench, *drives, *few, "--figure", str(figure)]) == 0
+    also = ["--input-level", str(published), "--input-level-items", "2"]
+    assert main([*bench, *drives, *few, *also, "--figure", str(figure)]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert {"naive", "damc", "best_single"} <= result["accuracy"]["2"].keys()
+    for one in (result, result["input_level"]):
+        assert {"naive", "damc", "best_single"} <= one["accuracy"]["2"].keys()
+    assert result["input_level"]["items"] == {"2": 2}
     assert figure.read_bytes().startswith(b"\x89PNG")
     same = ["--dataroot", str(first), "--validate-on", str(first), *every]
     assert main([*bench, *same, *few]) == 2

@@ -36,6 +36,7 @@ pytest.importorskip("torch", reason="the model is in torch")
 
 import torch
 
+from tailwire.runtime.adaptation.attention import attend
 from tailwire.runtime.adaptation.tail_model import TailModel
 from tailwire.training.decoupled_model import DecoupledModel
 
@@ -236,6 +237,29 @@ def test_questions_behind_one_input_are_answered_as_each_alone(tiny: TinyModels)
             for ids in some
         ]
     np.testing.assert_allclose(each, np.concatenate(alone), atol=1e-5)
+
+
+def test_side_by_side_each_modality_lies_where_it_lies_alone(tiny: TinyModels) -> None:
+    config = tiny.model("llama").config
+    whole = compose_input_level([one_modality(config, name) for name in ("camera", "lidar")])
+    model = model_of(tiny, whole)
+    one, both = [pieces("lidar")[:-1]], [pieces("camera", "lidar")[:-1]]
+    asked = [[torch.tensor([5, 6])]]
+    keys: list[torch.Tensor] = []
+
+    def told(query: Any, key: Any, value: Any, bias: Any) -> Any:
+        keys.append(key)
+        return attend(query, key, value, bias)
+
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tailwire.training.decoupled_model.attend", told)
+        for content in (one, both):
+            model.answers_each(content, asked, side_by_side=True)
+    # Of the first block, whose keys know nothing of other tokens: lidar's, and those of the text.
+    first, second = keys[0], keys[config.num_blocks]
+    text, lidar = 2, len(TOKENS["lidar"]) + 2 * AFFIXES
+    np.testing.assert_allclose(first[:, :, :lidar], second[:, :, -lidar - text : -text], atol=1e-5)
+    np.testing.assert_allclose(first[:, :, -text:], second[:, :, -text:], atol=1e-5)
 
 
 def test_the_tail_goes_on_from_states_that_enter_it(tiny: TinyModels) -> None:

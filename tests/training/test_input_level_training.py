@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tailwire.export.checkpoint import open_checkpoint
-from tailwire.export.input_level import TEXT
+from tailwire.export.input_level import TEXT, InputLevelModelParts
 from tailwire.export.tail_weights import tail_weights
 
 if TYPE_CHECKING:
@@ -21,10 +21,13 @@ pytest.importorskip("torch", reason="training is in torch")
 import torch
 
 from tailwire.kernels.direction_tokens import DIRECTIONS, radar_directions
+from tailwire.runtime.adaptation.tail_model import TailModel
+from tailwire.runtime.adaptation.tail_weights import TailWeights
 from tailwire.runtime.adaptation.training_config import TrainingError
+from tailwire.runtime.errors import ConfigError
 from tailwire.training.decoupled_model import DecoupledModel
 from tailwire.training.direction_start import Evidence
-from tailwire.training.input_level_start import first_connector, first_parts, state_words
+from tailwire.training.input_level_start import Questions, first_parts, free_axes
 from tailwire.training.input_level_training import (
     InputLevelConfig,
     InputLevelTrainer,
@@ -33,23 +36,25 @@ from tailwire.training.input_level_training import (
 )
 from tailwire.training.sense_examples import Examples, Views, balanced, one_input, sets_of
 
-KINDS, OWN = 2, 8
+KINDS, OWN, RANK, BLOCKS = 2, 8, 9, 4
 BASE = "a" * 64
-TEXTS = [torch.tensor((5 + number, 40)) for number in range(KINDS * DIRECTIONS)]
+ASKED = [divmod(number, DIRECTIONS) for number in range(KINDS * DIRECTIONS)]
 ANSWERS = (7, 9)
-
-
-def word(embedding: NDArray[np.float32], *ids: int) -> NDArray[np.float32]:
-    return embedding[list(ids)].mean(axis=0)
+_RNG = np.random.default_rng(8)
+TEXTS = [torch.from_numpy(_RNG.normal(size=(5, 64)).astype(np.float32)) for _ in ASKED]
 
 
 def marked(seed: int, views: int = 40) -> Views:
     """Tokens that say in their first columns what holds in their direction."""
     rng = np.random.default_rng(seed)
     facts = rng.integers(0, 2, (views, KINDS, DIRECTIONS)).astype(np.int8)
-    rows = np.stack([radar_directions(np.zeros((0, 4), np.float32))] * views)
+    return Views({"radar": marked_rows(facts).astype(np.float16)}, facts)
+
+
+def marked_rows(facts: NDArray[np.int8]) -> NDArray[np.float32]:
+    rows = np.stack([radar_directions(np.zeros((0, 4), np.float32))] * len(facts))
     rows[..., :KINDS] = facts.transpose(0, 2, 1)
-    return Views({"radar": rows.astype(np.float16)}, facts)
+    return rows
 
 
 def examples(seed: int = 0, views: int = 40) -> Examples:
@@ -58,61 +63,88 @@ def examples(seed: int = 0, views: int = 40) -> Examples:
 
 
 def evidence() -> Evidence:
+    """Of a network that gives back the first columns, less a half."""
     out = torch.zeros(OWN, KINDS)
-    out[:KINDS] = torch.eye(KINDS)
-    return Evidence(torch.eye(64)[:, :OWN], torch.zeros(OWN), out, torch.full((KINDS,), -0.5))
+    out[:KINDS] = torch.eye(KINDS) / 8
+    return Evidence(torch.eye(64)[:, :OWN] * 8, torch.zeros(OWN), out, torch.full((KINDS,), -0.5))
+
+
+def weights_of(tiny: TinyModels) -> TailWeights:
+    return tail_weights(open_checkpoint(tiny.folder("llama")), BLOCKS)
+
+
+def questions_of(tiny: TinyModels) -> Questions:
+    weights = weights_of(tiny)
+    tail = TailModel(weights, torch.float32)
+    lengths = torch.full((len(TEXTS),), 5)
+    return Questions(tail, weights, torch.stack(TEXTS), lengths, ASKED, ANSWERS)
+
+
+def asking(weights: TailWeights, parts: InputLevelModelParts) -> torch.Tensor:
+    """Margins of all questions of one empty row a direction."""
+    facts = np.zeros((1, KINDS, DIRECTIONS), np.int8)
+    rows = torch.from_numpy(marked_rows(facts)[0])
+    model = DecoupledModel(weights, None, parts)
+    with torch.no_grad():
+        return margins_of(model, [[("radar", rows)]], [range(len(TEXTS))], TEXTS, ANSWERS)
+
+
+def parts_of(tiny: TinyModels, strategy: str = "decoupled", seed: int = 1) -> InputLevelModelParts:
+    questions = questions_of(tiny)
+    return first_parts(
+        *(questions, BASE, "single" if strategy == "single" else "decoupled"),
+        *({"radar": evidence()}, RANK, seed),
+        lambda parts: asking(questions.weights, parts),
+    )
 
 
 def model_of(tiny: TinyModels, strategy: str = "decoupled", seed: int = 1) -> DecoupledModel:
-    checkpoint = open_checkpoint(tiny.folder("llama"))
-    embedding = checkpoint.embedding().dense()
-    connector = first_connector(
-        evidence(),
-        [word(embedding, 5 + kind) for kind in range(KINDS)],
-        [word(embedding, 30 + direction, 50) for direction in range(DIRECTIONS)],
-        word(embedding, 60),
-        np.random.default_rng(seed),
-    )
-    config = checkpoint.config
-    parts = first_parts(
-        *(config, BASE, "single" if strategy == "single" else "decoupled"),
-        *({"radar": connector}, config.num_blocks, 2, seed),
-    )
-    return DecoupledModel(tail_weights(checkpoint, config.num_blocks), embedding, parts)
+    return DecoupledModel(weights_of(tiny), None, parts_of(tiny, strategy, seed))
 
 
-def test_rows_of_a_first_connector_are_words(tiny: TinyModels) -> None:
-    checkpoint = open_checkpoint(tiny.folder("llama"))
-    embedding: NDArray[np.float32] = checkpoint.embedding().dense()
+def test_questions_find_their_direction_from_the_start(tiny: TinyModels) -> None:
     model = model_of(tiny)
-    views = marked(3)
-    rows = torch.from_numpy(views.tokens["radar"][0].astype(np.float32))
-    with torch.no_grad():
-        made, kinds = model.sequence([("radar", rows)])
-    said = made.numpy()[5:-5]
-    wanted = np.stack([word(embedding, 30 + direction, 50) for direction in range(DIRECTIONS)])
-    # Each row is nearest to the words of its own direction, with or without a kind's beside.
-    likeness = said @ wanted.T / np.linalg.norm(wanted, axis=1)
-    np.testing.assert_array_equal(likeness.argmax(axis=1), np.arange(DIRECTIONS))
-    with torch.no_grad():
-        yes, no = (
-            model.sequence([("radar", rows.clone().index_fill_(1, torch.tensor([0]), value))])[0]
-            for value in (1.0, 0.0)
-        )
-    toward = (yes - no).numpy()[5:-5] @ word(embedding, 5)
-    assert (toward > 0).all() and len(kinds) == 16
+
+    def margins(facts: NDArray[np.int8]) -> NDArray[np.float32]:
+        pieces = [[("radar", torch.from_numpy(marked_rows(facts[None])[0]))]]
+        with torch.no_grad():
+            return margins_of(model, pieces, [range(len(TEXTS))], TEXTS, ANSWERS).numpy()
+
+    nothing = np.zeros((KINDS, DIRECTIONS), np.int8)
+    base, found = margins(nothing), []
+    for place in ASKED:
+        facts = nothing.copy()
+        facts[place] = 1
+        found.append(margins(facts) - base)
+    gain = np.array(found)
+    # Each question rises most by its own fact, and its own fact raises it more than any other.
+    assert (gain.argmax(axis=0) == np.arange(len(ASKED))).mean() > 0.8
+    assert (np.diag(gain) > 0).all()
 
 
-def test_words_are_what_questions_have_in_common() -> None:
-    rng = np.random.default_rng(0)
-    kinds, places, base = rng.normal(size=(2, 8)), rng.normal(size=(6, 8)), rng.normal(size=8)
-    asked = [divmod(number, DIRECTIONS) for number in range(KINDS * DIRECTIONS)]
-    states = [base + kinds[kind] + places[direction] for kind, direction in asked]
-    found, directions, plain = state_words(states, asked)
-    middle = kinds.mean(axis=0)
-    np.testing.assert_allclose(found, kinds - middle, atol=1e-12)
-    np.testing.assert_allclose(directions, base + middle + places, atol=1e-12)
-    np.testing.assert_allclose(plain, base + middle + places.mean(axis=0), atol=1e-12)
+def test_axes_are_drawn_where_text_has_least(tiny: TinyModels) -> None:
+    questions = questions_of(tiny)
+    one, other = (free_axes(questions, 9, np.random.default_rng(seed)) for seed in (0, 1))
+    np.testing.assert_allclose(one @ one.T, np.eye(9), atol=1e-5)
+    # Packs of different people share no axis.
+    assert np.abs(one @ other.T).max() < 0.95
+    rows = questions.states.flatten(0, 1).numpy()
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    drawn = np.linalg.qr(np.random.default_rng(2).normal(size=(rows.shape[1], 9)))[0].T
+    assert np.square(rows @ one.T).mean() < np.square(rows @ drawn.T).mean()
+
+
+def test_a_start_that_cannot_be_is_refused(tiny: TinyModels) -> None:
+    questions = questions_of(tiny)
+    both = {"radar": evidence(), "audio": evidence()}
+
+    def never(parts: InputLevelModelParts) -> torch.Tensor:
+        raise AssertionError(parts)
+
+    with pytest.raises(ConfigError, match="no room"):
+        first_parts(questions, BASE, "decoupled", {"radar": evidence()}, 8, 1, never)
+    with pytest.raises(ConfigError, match="several modalities"):
+        first_parts(questions, BASE, "single", both, RANK, 1, never)
 
 
 @pytest.mark.parametrize("strategy", ["decoupled", "single"])
@@ -121,14 +153,16 @@ def test_it_learns_and_leaves_the_language_model_alone(tiny: TinyModels, strateg
     frozen = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
     config = InputLevelConfig(steps=80, views=6, questions=12, learning_rate=2e-3, warmup=2)
     few = examples(views=6)
-    trainer = InputLevelTrainer(model, few, TEXTS, ANSWERS, config)
+    # The start knows the answers already, so yes and no change places.
+    trainer = InputLevelTrainer(model, few, TEXTS, ANSWERS[::-1], config)
+    before = trainer.evaluate(few, 6).mean()
     losses: list[float] = []
     trainer.run(lambda done: losses.append(done.loss))
     assert losses[-1] < 0.9 * losses[0]
     for name, parameter in model.named_parameters():
         if name in frozen:
             np.testing.assert_array_equal(parameter.detach().numpy(), frozen[name].numpy())
-    assert trainer.evaluate(few, 6).mean() > 0.65
+    assert trainer.evaluate(few, 6).mean() > before + 0.2
     parts = model.trained_parts()
     assert parts.strategy == strategy
     assert (parts.branches["radar"] is parts.branches[TEXT]) == (strategy == "single")
@@ -163,10 +197,15 @@ def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(
 def test_an_input_has_the_rows_that_are_there(tiny: TinyModels) -> None:
     parts = [one_input(marked(seed), "radar", number) for number, seed in enumerate((4, 5))]
     views, _ = sets_of(parts, 6, np.random.default_rng(6))
-    views.tokens["radar.0"][0, 4:] = 0
+    views.tokens["radar.0"][0, 4] = 0
     views.tokens["radar.1"][1] = 0
-    assert [(name, len(rows)) for name, rows in pieces_of(views, 0)] == [("radar", 4), ("radar", 6)]
-    assert [(name, len(rows)) for name, rows in pieces_of(views, 1)] == [("radar", 6)]
+    views.tokens["radar.1"][2] = views.tokens["radar.1"][2][::-1].copy()
+    first = pieces_of(views, 0)
+    assert [name for name, _ in first] == ["radar", "radar"] and len(pieces_of(views, 1)) == 1
+    # Rows lie in the order of their directions, one that is missing leaves its place.
+    assert not first[0][1][4].any() and first[0][1][5].any()
+    order = pieces_of(views, 2)[1][1][:, -DIRECTIONS:].argmax(dim=1)
+    assert order.tolist() == list(range(DIRECTIONS))
     model = model_of(tiny)
     with torch.no_grad():
         both = margins_of(
