@@ -239,7 +239,9 @@ class InputLevelExaminer:
         pieces: list[Pieces] = []
         for item in items:
             inputs = inputs_of(item, self._row_of)
-            kept = {s: row for s, row in inputs.items() if senses is None or s in senses}
+            kept: dict[Sense, int] = {
+                s: row for s, row in inputs.items() if senses is None or s in senses
+            }
             pieces.append(self._pieces(kept))
         options = [options_of(item) for item in items]
         return self._asked(model, pieces, options).reshape(len(items), -1)

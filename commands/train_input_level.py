@@ -128,7 +128,7 @@ def _first_parts(
     from ..training.input_level_training import margins_of
     from ..training.sense_examples import views_of
 
-    evidence: dict[Sense, Evidence] = {}
+    evidence: dict[str, Evidence] = {}
     for sense in senses:
         rng = np.random.default_rng([seed, len(evidence)])
         tokens, facts = bench.data.tokens[sense], bench.data.facts[sense]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -34,9 +33,6 @@ from .direction_start import (
     missing_evidence,
     solve_start,
 )
-
-if TYPE_CHECKING:
-    from .sense_packs import Sense
 
 Float = NDArray[np.float32]
 #: Margins of all questions, of rows that these parts make of one token a direction.
@@ -87,7 +83,7 @@ def first_parts(
     questions: Questions,
     base_sha256: str,
     strategy: Strategy,
-    evidence: Mapping[Sense, Evidence],
+    evidence: Mapping[str, Evidence],
     rank: int,
     seed: int,
     ask: Ask,
@@ -144,8 +140,12 @@ def first_parts(
             return InputLevelModelParts(base_sha256, strategy, {modality: connector}, both)
 
         def margins(level: float, known: Evidence = known, begin: Begin = begin) -> Tensor:
-            nothing = (torch.zeros_like(one) for one in (known.w1, known.b1, known.w2))
-            constant = Evidence(*nothing, torch.full_like(known.b2, level))
+            constant = Evidence(
+                torch.zeros_like(known.w1),
+                torch.zeros_like(known.b1),
+                torch.zeros_like(known.w2),
+                torch.full_like(known.b2, level),
+            )
             return ask(begin(constant, torch.zeros(DIRECTIONS, kinds)))
 
         made = begin(known, missing_evidence(margins, questions.asked, kinds))

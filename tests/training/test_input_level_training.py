@@ -154,7 +154,7 @@ def test_it_learns_and_leaves_the_language_model_alone(tiny: TinyModels, strateg
     config = InputLevelConfig(steps=80, views=6, questions=12, learning_rate=2e-3, warmup=2)
     few = examples(views=6)
     # The start knows the answers already, so yes and no change places.
-    trainer = InputLevelTrainer(model, few, TEXTS, ANSWERS[::-1], config)
+    trainer = InputLevelTrainer(model, few, TEXTS, (ANSWERS[1], ANSWERS[0]), config)
     before = trainer.evaluate(few, 6).mean()
     losses: list[float] = []
     trainer.run(lambda done: losses.append(done.loss))
