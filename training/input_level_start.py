@@ -47,11 +47,15 @@ _PASSED = 4.0
 _LENGTH, _EVIDENCE = 8.0, 0.03
 _NOISE = 0.01
 _LEAST_NORM = 0.05
+#: Between both factors of a branch: with this, a step of training changes either by little.
+_BALANCE = np.float32(30.0)
 #: Tried on held-out radar: as in `direction_start.py`, questions look past the rows here.
 _WANTED = Wanted(attended=20.0, strength=40.0)
 
 _LONG = DIRECTIONS + 2 * AFFIXES
 _LEAST_NORM = 0.05
+#: Between both factors of a branch: with this, a step of training changes either by little.
+_BALANCE = np.float32(30.0)
 #: Tried on held-out radar: as in `direction_start.py`, questions look past the rows here.
 _WANTED = Wanted(attended=20.0, strength=40.0)
 #: How far behind a row a question may end, in tokens: keys are solved for all of these.
@@ -243,7 +247,7 @@ def _direction_branch(
             rows = content.qkv[first + at * size :][:size]
             made = wanted[side].view(-1, blocks, size)[:, block].numpy() - normed @ rows.T
             a, b = (np.array(one) for one in factors[block, side])
-            a[:, : len(axes)], b[: len(axes)] = reader, made
+            a[:, : len(axes)], b[: len(axes)] = reader * _BALANCE, made / _BALANCE
             factors[block, side] = (a, b)
     return LowRankChange(factors)
 
