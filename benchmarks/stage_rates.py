@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 METHOD = (
-    "FLOPs of a stage: as counted, 2 per multiply-add of matrix products, over its median time. "
+    "FLOPs of a stage: as counted, 2 per multiply-add of matrix products, over its median time; "
+    "those of connection and tail for the rows that tokens made in the median frame, as tokens "
+    "without an object make none. "
     "Bytes: its weights, each read once a frame, so what really goes through memory is more "
     "(activations, and weights of blocks that caches do not hold are read again). Peaks: of one "
     "large product at the stage's precision, and of memory, measured in the same run. The larger "

@@ -115,6 +115,17 @@ def _card(
     return found
 
 
+def _flops_of(
+    runtime: Runtime, asked: Sequence[AskedQuestion], plan: dict[str, Any], rows: int
+) -> dict[str, int]:
+    """FLOPs of connection and tail where this many tokens made rows."""
+    cost, depth = runtime.parts.frame_cost(), plan["tail_blocks"]
+    lengths = [len(one.head.token_ids) for one in asked]
+    connect, tail = cost.answering(rows, runtime.model.boundary(depth), lengths, depth)
+    prepared = sum(cost.prepare(sensor) for sensor in plan["sensors"])
+    return {**plan["flops_by_stage"], "connect": prepared + connect, "tail": tail}
+
+
 def run_frame(arguments: Namespace) -> dict[str, Any]:
     """Step through a drive.
 
@@ -158,7 +169,7 @@ def run_frame(arguments: Namespace) -> dict[str, Any]:
             if plan is None
             else stage_rates(
                 card,
-                plan,
+                {**plan, "flops_by_stage": _flops_of(runtime, asked, plan, result["rows"])},
                 result["stages_ms"],
                 card["peaks"],
                 runtime.model.manifest.precision,

@@ -59,7 +59,16 @@ def test_frame_has_the_figures_that_issues_name(
     assert head["ms"] == found["head_ms"]["median"] > 0
     assert set(rates) == {"encode camera", "encode lidar", "connect", "tail"}
     full = next(plan for plan in card["plans"] if plan["flops"] == card["flops"])
-    assert sum(one["flops"] for one in rates.values()) == full["flops"]
+    encoded = sum(rates[f"encode {name}"]["flops"] for name in ("camera", "lidar"))
+    assert encoded == full["flops_by_stage"]["encode"]
+    # Encoders of the starter pack have no tokens that are not there.
+    assert found["rows"] == sum(
+        part["tokens_per_frame"] * part["frames"]
+        for name, part in card["parts"].items()
+        if name.startswith("encoder")
+    )
+    for stage in ("connect", "tail"):
+        assert rates[stage]["flops"] == full["flops_by_stage"][stage]
     assert sum(one["bytes"] for one in rates.values()) == full["weight_bytes"]
     for name, one in rates.items():
         assert one["ms"] == found["stages_ms"][name]["median"]
