@@ -290,7 +290,9 @@ def _items_of(
         seen.add(rows)
         tally[_RIGHT, common] += 1
         np.add.at(tally[_WRONG], list(others), 1)
-        chosen = {sense: moments[row] for sense, row in zip(senses, rows, strict=True)}
+        chosen: dict[Sense, Moment] = {
+            sense: moments[row] for sense, row in zip(senses, rows, strict=True)
+        }
         wrong = [CONCEPTS[concept] for concept in others]
         # Each letter is right as often as any other.
         letters = letters or rng.permutation(len(LETTERS)).tolist()

@@ -80,9 +80,12 @@ def _make(
     files = RunFolder(args.out, file.stem)
     settings = {**bench.settings, "pack": name, "strategy": strategy}
     settings |= {"views": args.views, "questions": args.questions}
+    settings |= {"common_start": args.common_start}
     files.begin(settings)
     train, held_out = examples_of(bench, senses, seed)
-    parts = _first_parts(bench, weights, senses, strategy, seed)
+    # Packs of different people share no start, unless it is asked for.
+    start = args.seed if args.common_start else seed
+    parts = _first_parts(bench, weights, senses, strategy, start)
     trainer = InputLevelTrainer(
         DecoupledModel(weights, None, parts, dtype=torch.bfloat16),
         train,

@@ -72,6 +72,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     part.add_argument(
         "--strategies", metavar="LIST", default=",".join(STRATEGIES), help="branches (both)"
     )
+    part.add_argument(
+        "--common-start",
+        action="store_true",
+        help="all packs begin in the same directions of the stream (each draws its own)",
+    )
     part.add_argument("--views", metavar="N", type=int, default=8, help="a step (8)")
     part.add_argument("--questions", metavar="N", type=int, default=8, help="about a view (8)")
 
