@@ -35,7 +35,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     make.add_argument("--nuscenes-version", dest="version", metavar="NAME")
     make.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder to make")
     make.add_argument(
-        "--items", metavar="N", type=int, default=100, help="of each set of senses (100)"
+        "--items", metavar="N", type=int, default=100, help="of each pair of senses (100)"
     )
     make.add_argument("--senses", metavar="LIST", default=_SENSES, help=f"of inputs ({_SENSES})")
     make.add_argument(
