@@ -10,8 +10,9 @@ import yaml
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from tailwire.export.range_encoder import TOKEN_WIDTH, TOKENS
 from tailwire.runtime.connections import ConnectionSpec, weight_shapes
-from tailwire.runtime.encoders import EncoderSpec
+from tailwire.runtime.encoders import EncoderSpec, LidarInput
 from tailwire.runtime.files import sha256_of
 from tailwire.runtime.model_config import LanguageModelConfig
 from tailwire.runtime.pack import (
@@ -20,6 +21,18 @@ from tailwire.runtime.pack import (
     PackManifest,
     PromptSpec,
     SensorSpec,
+)
+
+#: Small enough to be made in a moment; its weights are those of `random_weights`.
+RANGE_LIDAR = EncoderSpec(
+    modality="lidar",
+    kind="range_encoder",
+    input=LidarInput(height=8, width=64),
+    tokens=TOKENS,
+    width=TOKEN_WIDTH,
+    file="lidar.safetensors",
+    licence="Apache-2.0",
+    source="tests",
 )
 
 

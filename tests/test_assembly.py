@@ -15,11 +15,10 @@ from safetensors.numpy import save_file
 
 from tailwire import engine_assembly, open_runtime
 from tailwire.assembly import load_language_model
-from tailwire.export.range_encoder import TOKEN_WIDTH, TOKENS, random_weights
+from tailwire.export.range_encoder import random_weights
 from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from tailwire.runtime.config import RuntimeConfig
 from tailwire.runtime.connections import ConnectionSpec
-from tailwire.runtime.encoders import EncoderSpec, LidarInput
 from tailwire.runtime.errors import (
     ConfigError,
     EngineError,
@@ -32,21 +31,11 @@ from tailwire.runtime.frames import SensorFrame
 from tailwire.runtime.model_registry import ModelRegistry
 from tailwire.runtime.plans import Budget
 
-from .packs import write_small_pack
+from .packs import RANGE_LIDAR, write_small_pack
 
 if TYPE_CHECKING:
     from .built_models import TinyModels
 
-LIDAR = EncoderSpec(
-    modality="lidar",
-    kind="range_encoder",
-    input=LidarInput(height=8, width=64),
-    tokens=TOKENS,
-    width=TOKEN_WIDTH,
-    file="lidar.safetensors",
-    licence="Apache-2.0",
-    source="tests",
-)
 QUESTION = ("Is there a bus behind me?", ("yes", "no"))
 
 
@@ -61,8 +50,8 @@ def write_pack(tiny: TinyModels, folder: Path, **connection: Any) -> Path:
     config = tiny.model("llama").config
     sizes: dict[str, Any] = {"kind": "plain", "tail_blocks": 3, "hidden": 8, "width": 8}
     spec = ConnectionSpec(**{**sizes, "layers": 1, "heads": 2, **connection})
-    save_file(random_weights(0), folder / LIDAR.file)
-    encoders, sensors = {"lidar": LIDAR}, {"lidar_top": "lidar"}
+    save_file(random_weights(0), folder / RANGE_LIDAR.file)
+    encoders, sensors = {"lidar": RANGE_LIDAR}, {"lidar_top": "lidar"}
     return write_small_pack(folder, config, spec, encoders, sensors, name="one-lidar")
 
 
@@ -220,14 +209,14 @@ def test_the_starter_pack_is_made_once(
 
 WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "base model": (lambda m: m["base_model"].update(hidden_size=128), "hidden_size"),
-    "hash": (lambda m: m["files"][LIDAR.file].update(sha256="0" * 64), LIDAR.file),
+    "hash": (lambda m: m["files"][RANGE_LIDAR.file].update(sha256="0" * 64), RANGE_LIDAR.file),
     "no builder": (lambda m: m["encoders"]["lidar"].update(kind="onnx"), "encoders.lidar.kind"),
     "weights of another encoder": (
         lambda m: m["encoders"]["lidar"].update(file="connection.safetensors"),
         "stem.conv.weight",
     ),
     "registry": (
-        lambda m: m["files"][LIDAR.file].update(registry="no-such-model"),
+        lambda m: m["files"][RANGE_LIDAR.file].update(registry="no-such-model"),
         "no-such-model",
     ),
 }

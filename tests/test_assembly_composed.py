@@ -13,31 +13,20 @@ from tailwire import open_runtime
 from tailwire.cli import main
 from tailwire.export.checkpoint import open_checkpoint
 from tailwire.export.folded_checkpoint import FoldedCheckpoint
-from tailwire.export.range_encoder import TOKEN_WIDTH, TOKENS, random_weights
+from tailwire.export.range_encoder import random_weights
 from tailwire.export.tail_weights import tail_weights
 from tailwire.runtime.config import RuntimeConfig
-from tailwire.runtime.encoders import EncoderSpec, LidarInput
 from tailwire.runtime.frames import SensorFrame
 from tailwire.runtime.pack import load_pack
 
 from .composed import random_change, seal, shape
-from .packs import write_small_pack
+from .packs import RANGE_LIDAR, write_small_pack
 
 if TYPE_CHECKING:
     from .built_models import TinyModels
 
 pytest.importorskip("torch", reason="the tiny models are made with torch")
 
-LIDAR = EncoderSpec(
-    modality="lidar",
-    kind="range_encoder",
-    input=LidarInput(height=8, width=64),
-    tokens=TOKENS,
-    width=TOKEN_WIDTH,
-    file="lidar.safetensors",
-    licence="Apache-2.0",
-    source="tests",
-)
 QUESTION = ("Is there a bus behind me?", ("yes", "no"))
 
 
@@ -49,8 +38,8 @@ def cloud(sensor: str, seed: int) -> SensorFrame:
 def write_pack(tiny: TinyModels, folder: Path, sensor: str, seed: int, *, text: bool) -> Path:
     folder.mkdir()
     config = tiny.model("llama").config
-    save_file(random_weights(seed), folder / LIDAR.file)
-    encoders, sensors = {"lidar": LIDAR}, {sensor: "lidar"}
+    save_file(random_weights(seed), folder / RANGE_LIDAR.file)
+    encoders, sensors = {"lidar": RANGE_LIDAR}, {sensor: "lidar"}
     write_small_pack(folder, config, shape(), encoders, sensors, name=folder.name)
     if text:
         change = random_change(config, (1, 4), seed=seed)

@@ -12,12 +12,11 @@ from safetensors.numpy import save_file
 
 from tailwire import open_runtime
 from tailwire.assembly import load_language_model
-from tailwire.export.range_encoder import TOKEN_WIDTH, TOKENS, random_weights
+from tailwire.export.range_encoder import random_weights
 from tailwire.runtime.answering import reply_to_all
 from tailwire.runtime.asking import Preparer
 from tailwire.runtime.config import RuntimeConfig
 from tailwire.runtime.connections import ConnectionSpec
-from tailwire.runtime.encoders import EncoderSpec, LidarInput
 from tailwire.runtime.errors import ConfigError, EngineError
 from tailwire.runtime.frames import SensorFrame
 from tailwire.runtime.model_config import Precision
@@ -28,21 +27,11 @@ from tailwire.runtime.scheduler import PlanRequest
 
 from .detector_packs import frames
 from .exports import Exports
-from .packs import write_small_pack
+from .packs import RANGE_LIDAR, write_small_pack
 
 if TYPE_CHECKING:
     from .built_models import TinyModels
 
-LIDAR = EncoderSpec(
-    modality="lidar",
-    kind="range_encoder",
-    input=LidarInput(height=8, width=64),
-    tokens=TOKENS,
-    width=TOKEN_WIDTH,
-    file="lidar.safetensors",
-    licence="Apache-2.0",
-    source="tests",
-)
 ASKED = Question("Is there a bus behind me?", ("yes", "no"))
 
 
@@ -52,10 +41,12 @@ def config(tiny: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TAILWIRE_OFFLINE", "1")
     folder = tmp_path / "pack"
     folder.mkdir()
-    save_file(random_weights(0), folder / LIDAR.file)
+    save_file(random_weights(0), folder / RANGE_LIDAR.file)
     spec = ConnectionSpec(kind="plain", tail_blocks=3, hidden=8, width=8, layers=1, heads=2)
     sizes = tiny.model("llama").config
-    write_small_pack(folder, sizes, spec, {"lidar": LIDAR}, {"lidar_top": "lidar"}, name="one")
+    write_small_pack(
+        folder, sizes, spec, {"lidar": RANGE_LIDAR}, {"lidar_top": "lidar"}, name="one"
+    )
     return RuntimeConfig(
         model=str(tiny.folder("llama")),
         precision="fp32",

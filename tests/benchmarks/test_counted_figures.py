@@ -18,14 +18,13 @@ from safetensors.numpy import save_file
 
 from tailwire.assembly import Assembly
 from tailwire.benchmarks.cost_card import cost_card
-from tailwire.export.range_encoder import TOKEN_WIDTH, TOKENS, random_weights
+from tailwire.export.range_encoder import random_weights
 from tailwire.runtime.config import DRIVING_PACK, RuntimeConfig, shipped_pack
 from tailwire.runtime.connections import ConnectionSpec
-from tailwire.runtime.encoders import EncoderSpec, LidarInput
 from tailwire.runtime.errors import TailwireError
 
 from ..built_models import TinyModels
-from ..packs import write_small_pack
+from ..packs import RANGE_LIDAR, write_small_pack
 
 RECORD = Path(__file__).parents[1] / "data" / "counted_figures.json"
 QUESTIONS = (
@@ -65,16 +64,7 @@ def test_tiny_pack(tiny: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyP
     folder = tmp_path / "pack"
     folder.mkdir()
     save_file(random_weights(0), folder / "lidar.safetensors")
-    lidar = EncoderSpec(
-        modality="lidar",
-        kind="range_encoder",
-        input=LidarInput(height=8, width=64),
-        tokens=TOKENS,
-        width=TOKEN_WIDTH,
-        file="lidar.safetensors",
-        licence="Apache-2.0",
-        source="tests",
-    )
+    lidar = RANGE_LIDAR
     spec = ConnectionSpec(
         kind="conditioned", tail_blocks=3, hidden=8, width=8, layers=1, heads=2, lora_rank=2
     )

@@ -15,17 +15,16 @@ from safetensors.numpy import load_file, save_file
 
 from tailwire.commands import adapt_report
 from tailwire.commands.adapt_sensors import wanted_change
-from tailwire.export.range_encoder import TOKEN_WIDTH, TOKENS, random_weights
+from tailwire.export.range_encoder import random_weights
 from tailwire.runtime.adaptation.outcome import AdaptationProgress
 from tailwire.runtime.connections import ConnectionSpec
-from tailwire.runtime.encoders import EncoderSpec, LidarInput
 from tailwire.runtime.errors import ConfigError, SensorError
 from tailwire.runtime.pack import (
     load_pack,
 )
 from tailwire.training.pack_writer import encoder_specs
 
-from ..packs import write_small_pack
+from ..packs import RANGE_LIDAR, write_small_pack
 from ..quick_drives import quick_drive
 from .conftest import Run
 
@@ -48,16 +47,7 @@ def pack(tiny: TinyModels, tmp_path: Path) -> Path:
     folder = tmp_path / "pack"
     folder.mkdir()
     config = tiny.model("llama").config
-    lidar = EncoderSpec(
-        modality="lidar",
-        kind="range_encoder",
-        input=LidarInput(height=8, width=64),
-        tokens=TOKENS,
-        width=TOKEN_WIDTH,
-        file="lidar.safetensors",
-        licence="Apache-2.0",
-        source="tests",
-    )
+    lidar = RANGE_LIDAR
     encoders = {"lidar": lidar, "objects": encoder_specs()["objects"]}
     sensors = {"lidar_top": "lidar", "lidar_roof": "lidar", "objects": "objects"}
     spec = ConnectionSpec(kind="conditioned", tail_blocks=2, width=16, layers=1, heads=2)

@@ -10,28 +10,17 @@ from typing import Any
 import pytest
 from safetensors.numpy import save_file
 
-from tailwire.export.range_encoder import TOKEN_WIDTH, TOKENS, random_weights
+from tailwire.export.range_encoder import random_weights
 from tailwire.runtime.calibration_table import read_calibration
 from tailwire.runtime.connections import ConnectionSpec
-from tailwire.runtime.encoders import EncoderSpec, LidarInput
 from tailwire.runtime.pack import load_pack
 from tailwire.simulation.nuscenes import NuScenes
 from tailwire.simulation.sketch_drive import make_sketch_drive
 
 from ..built_models import TinyModels
-from ..packs import write_small_pack
+from ..packs import RANGE_LIDAR, write_small_pack
 from .conftest import Run
 
-LIDAR = EncoderSpec(
-    modality="lidar",
-    kind="range_encoder",
-    input=LidarInput(height=8, width=64),
-    tokens=TOKENS,
-    width=TOKEN_WIDTH,
-    file="lidar.safetensors",
-    licence="Apache-2.0",
-    source="tests",
-)
 VARIANTS = "fp32;fp32,encoders=int8;cpu:fp32"
 
 
@@ -107,10 +96,10 @@ def lidar_pack(tiny: TinyModels, tmp_path: Path) -> Path:
     """A pack with a LiDAR for the tiny Llama; its weights are random."""
     folder = tmp_path / "pack"
     folder.mkdir()
-    save_file(random_weights(0), folder / LIDAR.file)
+    save_file(random_weights(0), folder / RANGE_LIDAR.file)
     config = tiny.model("llama").config
     spec = ConnectionSpec(kind="plain", tail_blocks=3, hidden=8, width=8, layers=1, heads=2)
-    return write_small_pack(folder, config, spec, {"lidar": LIDAR}, {"lidar_top": "lidar"})
+    return write_small_pack(folder, config, spec, {"lidar": RANGE_LIDAR}, {"lidar_top": "lidar"})
 
 
 def test_what_was_measured_is_noted_in_a_pack_and_told_by_exports(

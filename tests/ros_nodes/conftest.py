@@ -14,9 +14,9 @@ import pytest
 
 from tailwire.runtime.config import RuntimeConfig
 from tailwire.runtime.connections import ConnectionSpec
-from tailwire.runtime.encoders import CameraInput, EncoderSpec, LidarInput
+from tailwire.runtime.encoders import CameraInput, EncoderSpec
 
-from ..packs import write_small_pack
+from ..packs import RANGE_LIDAR, write_small_pack
 
 if TYPE_CHECKING:
     from ..built_models import TinyModels
@@ -89,7 +89,7 @@ def setup(tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Setup:
     import torch
     from safetensors.numpy import save_file
 
-    from tailwire.export.range_encoder import TOKEN_WIDTH, TOKENS, random_weights
+    from tailwire.export.range_encoder import random_weights
 
     from ..torch_efficientnet import random_efficientnet
 
@@ -109,16 +109,7 @@ def setup(tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Setup:
             licence="Apache-2.0",
             source="tests",
         ),
-        "lidar": EncoderSpec(
-            modality="lidar",
-            kind="range_encoder",
-            input=LidarInput(height=8, width=64),
-            tokens=TOKENS,
-            width=TOKEN_WIDTH,
-            file="lidar.safetensors",
-            licence="Apache-2.0",
-            source="tests",
-        ),
+        "lidar": RANGE_LIDAR,
     }
     spec = ConnectionSpec(kind="plain", tail_blocks=3, hidden=8, width=8, layers=1, heads=2)
     write_small_pack(pack, tiny.model("llama").config, spec, encoders, SENSORS)
