@@ -25,6 +25,15 @@ from .runtime.questions import NUSCENES_QA_ANSWERS, Question
 BACKENDS = ("onnx-cpu", "onnx-portable", "torch", "tensorrt")
 
 
+def reference_first(backends: Sequence[str]) -> list[str]:
+    """Back ends in the order in which they are compared, with the first.
+
+    Args:
+        backends: as asked for. torch has no encoders here, so it is never the reference.
+    """
+    return sorted(backends, key=lambda name: name == "torch")
+
+
 def run_parity(
     config: RuntimeConfig,
     backends: Sequence[str],
@@ -39,7 +48,7 @@ def run_parity(
 
     Args:
         config: names pack and model, and the precision of the tuned engines.
-        backends: some of `BACKENDS`.
+        backends: some of `BACKENDS`, compared in the order of `reference_first`.
         moments: frames to compare on.
         export: folder that `tailwire export` wrote, for the back ends that need it.
         questions: to ask; none asks those of the pack.
@@ -60,7 +69,7 @@ def run_parity(
         tuned = local.contestant("onnx-cpu", pack, depth)
         stack.callback(local.close)
         opened: list[Contestant] = []
-        for name in backends:
+        for name in reference_first(backends):
             tell(f"opening {name}")
             if name == "onnx-cpu":
                 opened.append(tuned)

@@ -34,7 +34,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
         metavar="LIST",
         default="onnx-cpu,onnx-portable",
         help="of onnx-cpu, onnx-portable (standard operators, no fusions), torch, tensorrt; the "
-        "first is what the others are compared with (onnx-cpu,onnx-portable)",
+        "first but torch is what the others are compared with (onnx-cpu,onnx-portable)",
     )
     parser.add_argument(
         "--export",
@@ -72,7 +72,7 @@ def _run(arguments: Namespace) -> int:
             raise ConfigError(
                 "the number is too small", field=f"--{name}", remedy="give at least 1"
             )
-    from ..parity import run_parity
+    from ..parity import reference_first, run_parity
     from ..runtime.config import read_config
 
     config = read_config(
@@ -82,7 +82,7 @@ def _run(arguments: Namespace) -> int:
         precision=arguments.precision,
         threads=arguments.threads,
     )
-    backends = comma_list(arguments.backends, "--backends")
+    backends = reference_first(comma_list(arguments.backends, "--backends"))
     found = run_parity(
         config,
         backends,

@@ -43,6 +43,12 @@ def found(exports: Exports, backends: tuple[str, ...], folder: Path | None) -> l
 STAGES = ["encoder camera", "encoder lidar", "head", "connection", "tail", "logits"]
 
 
+def test_torch_is_no_reference(exports: Exports) -> None:
+    """It has no encoders, so another is, wherever it stands in the list."""
+    (torch,) = found(exports, ("torch", "onnx-cpu"), None)
+    assert torch.backend == "torch" and list(torch.stages) == STAGES[2:]
+
+
 def test_portable_graphs_and_torch_agree_with_the_tuned_engines(exports: Exports) -> None:
     backends = ("onnx-cpu", "onnx-portable", "torch")
     portable, torch = found(exports, backends, exports.get("fp32"))
