@@ -1,42 +1,26 @@
 """The experiment of mPnP-LLM (2312.07886) on our drives: learn by day, switch sensors at night.
 
-Connections in front of tails of several depths beside three ways to train an input-level model:
-same questions, same sensor tokens, same batches, same counting of operations. What the rows come
-to is in `adaptation_figures.py`.
+Connections in front of tails of several depths beside three ways to train an input-level model and
+two to train the whole model behind the same connection: same questions, same sensor tokens, same
+batches, same counting of operations. What the rows come to is in `adaptation_figures.py`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import torch
 
 from ..export.checkpoint import Checkpoint
-from ..export.starter_pack import initial_connection
-from ..export.tail_weights import tail_weights
-from ..runtime.adaptation.connection_model import ConnectionModel
-from ..runtime.adaptation.request import SensorChange
-from ..runtime.adaptation.samples import HeadTexts
-from ..runtime.adaptation.tail_model import TailModel
 from ..runtime.adaptation.trainer import Trainer
 from ..runtime.adaptation.training_config import TrainingConfig, TrainingError
-from ..runtime.connections import ConnectionSpec, weight_shapes
+from ..runtime.connections import ConnectionSpec
 from ..runtime.errors import ConfigError
-from ..training.device_heads import device_head_texts
 from .adaptation_data import BenchData, DeviceData, Exam
-from .adaptation_learners import (
-    HeadBlocks,
-    InputLearner,
-    Learner,
-    TailLearner,
-    Weights,
-    layout_of,
-    switched_names,
-    switched_weights,
-)
-from .adaptation_plan import CHANGES, TIMED_STEPS, BenchSettings, Task, tasks_of
+from .adaptation_learners import Learner, Weights
+from .adaptation_methods import BenchMethods, depth_of
+from .adaptation_plan import TIMED_STEPS, BenchSettings, Task, tasks_of
 from .adaptation_record import BenchRecord, Row
 from .adaptation_runs import (
     PeakMemory,
@@ -46,8 +30,10 @@ from .adaptation_runs import (
     learn,
     step_seconds,
 )
-from .input_level_methods import METHODS
-from .input_level_model import InputLevelModel
+from .input_level_methods import METHODS, PREFIX_METHODS
+
+#: Decisions of one pass when the weights of a day are looked at.
+_EXAM_BATCH = 1024
 
 
 class AdaptationBench:
@@ -80,7 +66,8 @@ class AdaptationBench:
             progress: told what is done.
 
         Raises:
-            ConfigError: a depth does not fit, or a condition has too little data.
+            ConfigError: a depth does not fit, a condition has too little data, or a method has no
+                start though nothing is learned by day.
         """
         blocks = checkpoint.config.num_blocks
         for depth in (*settings.depths, settings.ships):
@@ -90,23 +77,28 @@ class AdaptationBench:
                     field="--depths",
                     remedy=f"give 1 to {blocks}",
                 )
+        settings.check_start()
         data.check(("day", *settings.conditions), settings.batch)
-        self._data, self._checkpoint = data, checkpoint
-        self._weights = tail_weights(checkpoint, blocks)
-        self._embedding = checkpoint.embedding().dense()
+        self._data = data
         self._settings, self._device, self._record = settings, device, record
         self._base, self._start, self._tell = tuple(base), start, progress
         order = list(data.modalities)
         both = tuple(s for s in order if s in (*base, *coming))
         self._after = {"C->C+L": both, "C->L": tuple(coming), "C": self._base}
-        self._dtype = getattr(torch, settings.precision)
         self._on_device = DeviceData(data, device)
+        self._methods = BenchMethods(
+            data, checkpoint, settings, self._on_device, base, self._after, progress
+        )
+        if not settings.steps and self._start(self._methods.spec(settings.ships)) is None:
+            raise ConfigError(
+                "with no steps by day the day is the start, and there is none",
+                field="--from",
+                remedy="name a pack or a folder of `train connections`, or give --steps",
+            )
         self._exams: dict[str, Exam] = {
             condition: data.exam(condition, settings.questions, settings.seed)
             for condition in ("day", *settings.conditions)
         }
-        self._heads: dict[int, HeadTexts] = {}
-        self._heads_seconds = 0.0
         self._day: dict[str, Weights] = {}
 
     @property
@@ -171,37 +163,53 @@ class AdaptationBench:
     def _learn_day(self, method: str) -> Row:
         with PeakMemory(self._device) as memory:
             learner, weights, row = self._trained_by_day(method, memory)
-        row["by_condition"] = {
-            condition: examine(learner, self._on_device, one, self._base, 1024)
-            for condition, one in self._exams.items()
+        row["looks"] = {
+            condition: exam.seen(
+                examine(learner, self._on_device, exam, self._base, _EXAM_BATCH),
+            )
+            for condition, exam in self._exams.items()
         }
-        row["accuracy"] = row["by_condition"]["day"]
+        row["by_condition"] = {name: look["accuracy"] for name, look in row["looks"].items()}
+        row |= {key: row["looks"]["day"][key] for key in ("accuracy", "standard_error")}
         self._day[method] = weights
-        self._record.save_weights(method, weights)
+        if method not in PREFIX_METHODS:
+            self._record.save_weights(method, weights)
         return row
 
     def _trained_by_day(self, method: str, memory: PeakMemory) -> tuple[Learner, Weights, Row]:
-        settings = self._settings
+        settings, methods = self._settings, self._methods
+        nothing = {"samples": 0, "flops": 0, "head_flops": 0, "seconds": 0.0, "peak_bytes": None}
+        if method in PREFIX_METHODS:
+            weights = self._day_weights(method)
+            learner = methods.by_day(method, weights)
+            return learner, weights, {**nothing, "day_of": f"tail-{settings.ships}"}
         if method not in METHODS:
+            depth = depth_of(method)
+            if not settings.steps:
+                weights = self._first_weights(methods.spec(depth))
+                return methods.by_day(method, weights), weights, nothing
             memory.begin()
-            weights, row, config = self._train_connection(_depth(method))
+            weights, row, config = self._train_connection(depth)
             memory.pause()
             row["peak_bytes"] = memory.peak_bytes
-            learner = self._tail_learner(self._spec(_depth(method)), weights, None)
+            learner = methods.tail_learner(methods.spec(depth), weights, None)
             samples = self._data.learned("day")
             row |= connection_flops(learner, self._on_device, samples, self._base, config)
             return learner, weights, row
-        learner = self._input_learner(method, self._base)
+        learner = methods.input_level(method, self._base)
         run = RunSettings(settings.steps, settings.batch, settings.seed)
         samples, exam = self._data.learned("day"), self._exams["day"]
         row = learn(learner, self._on_device, samples, self._base, exam, run, memory, self._looked)
         state = learner.model.trained_state()
         return learner, {name: tensor.float().numpy() for name, tensor in state.items()}, row
 
+    def _first_weights(self, spec: ConnectionSpec) -> Weights:
+        return self._start(spec) or self._methods.fresh(spec)
+
     def _train_connection(self, depth: int) -> tuple[Weights, Row, TrainingConfig]:
         """By the recipe of `tailwire train connections`."""
-        settings, spec = self._settings, self._spec(depth)
-        data = self._data.training_data(self._states(depth), "day")
+        settings, methods, spec = self._settings, self._methods, self._methods.spec(depth)
+        data = self._data.training_data(methods.states(depth), "day")
         staged = spec.kind == "conditioned"
         config = TrainingConfig(
             steps=settings.steps,
@@ -216,8 +224,8 @@ class AdaptationBench:
             evaluate_every=settings.steps,
             evaluate_on=256,
         )
-        weights = self._start(spec) or self._fresh(spec)
-        trainer = Trainer(self._connection(spec, weights), self._tail(depth), data, config)
+        connection = methods.connection(spec, self._first_weights(spec))
+        trainer = Trainer(connection, methods.tail(depth), data, config)
         begun = time.perf_counter()
         trainer.run()
         seconds = time.perf_counter() - begun
@@ -232,21 +240,18 @@ class AdaptationBench:
         run = RunSettings(settings.switch_steps, settings.batch, settings.seed)
         samples, exam = self._data.learned(condition), self._exams[condition]
         with PeakMemory(self._device) as memory:
-            if method in METHODS:
-                learner = self._input_learner(method, after, day)
-            else:
-                learner = self._switching_learner(_depth(method), day, change)
+            learner = self._methods.switching(method, change, day)
             row = learn(learner, self._on_device, samples, after, exam, run, memory, self._looked)
         return {"sensors": list(after), **row}
 
     def _time(self, method: str, condition: str, change: str) -> Row:
         """Steps with cached heads, and with the head's blocks computed in each."""
-        settings, depth, after = self._settings, _depth(method), self._after[change]
+        settings, methods, after = self._settings, self._methods, self._after[change]
         run = RunSettings(TIMED_STEPS, settings.batch, settings.seed)
         samples, day = self._data.learned(condition), self._day_weights(method)
         seconds: dict[str, float] = {}
-        for name, head in (("cached", None), ("recomputed", self._head(depth))):
-            learner = self._switching_learner(depth, day, change, head)
+        for name, head in (("cached", None), ("recomputed", methods.head(depth_of(method)))):
+            learner = methods.switching(method, change, day, head)
             seconds[name] = step_seconds(learner, self._on_device, samples, after, run)
         per_epoch = len(samples) / settings.batch
         return {
@@ -255,10 +260,13 @@ class AdaptationBench:
             "cached_is_faster": seconds["recomputed"] / seconds["cached"],
             "samples_per_second": settings.batch / seconds["cached"],
             "texts": len(self._data.prepared.texts),
-            "heads_seconds_all_depths": self._heads_seconds or None,
+            "heads_seconds_all_depths": methods.heads_seconds,
         }
 
     def _day_weights(self, method: str) -> Weights:
+        if method in PREFIX_METHODS:
+            # They are trained from the weights of the tail that ships.
+            method = f"tail-{self._settings.ships}"
         if method not in self._day:
             by_day = self._record.find(phase="day", method=method) or {}
             if "failed" in by_day:
@@ -275,109 +283,5 @@ class AdaptationBench:
             self._day[method] = found
         return self._day[method]
 
-    # What is trained.
-
-    def _input_learner(
-        self, method: str, sensors: Sequence[str], day: Weights | None = None
-    ) -> InputLearner:
-        model = InputLevelModel(
-            self._weights,
-            self._embedding,
-            layout_of(self._data),
-            next(one for one in METHODS if one == method),
-            dtype=self._dtype,
-            device=self._device,
-            seed=self._settings.seed,
-        )
-        if day is not None:
-            model.load_trained_state({n: torch.from_numpy(array) for n, array in day.items()})
-            of = self._data.modalities
-            serving = of[self._base[0]]
-            for modality in {of[s] for s in sensors} - {of[s] for s in self._base}:
-                model.begin_modality(modality, serving)
-        return InputLearner(model, self._on_device, sensors, self._settings.rates[method])
-
-    def _switching_learner(
-        self, depth: int, day: Weights, change: str, head: HeadBlocks | None = None
-    ) -> TailLearner:
-        settings = self._settings
-        spec = self._spec(depth).model_copy(update={"lora_rank": settings.lora_rank})
-        sensors = SensorChange(self._base, self._after[change])
-        weights = switched_weights(
-            day, self._data, spec, self._weights.config, sensors, settings.seed
-        )
-        names = None
-        if settings.switch_trains == "needed":
-            names = switched_names(weights, self._data, sensors, CHANGES[change])
-        return self._tail_learner(spec, weights, names, head)
-
-    def _tail_learner(
-        self,
-        spec: ConnectionSpec,
-        weights: Weights,
-        trained: frozenset[str] | None,
-        head: HeadBlocks | None = None,
-    ) -> TailLearner:
-        depth = spec.tail_blocks
-        return TailLearner(
-            self._connection(spec, weights),
-            self._tail(depth),
-            self._on_device,
-            self._states(depth),
-            trained=trained,
-            rate=self._settings.rates["tail"][0],
-            head=head,
-        )
-
-    def _connection(self, spec: ConnectionSpec, weights: Weights) -> ConnectionModel:
-        data = self._data
-        sizes, of = data.sizes, data.modalities
-        # All tokens are objects, in no order.
-        return ConnectionModel(spec, self._weights.config, sizes, of, weights, sizes)
-
-    def _tail(self, depth: int) -> TailModel:
-        blocks = self._weights.blocks[-depth:]
-        return TailModel(replace(self._weights, blocks=blocks), self._dtype, self._device)
-
-    def _head(self, depth: int) -> HeadBlocks:
-        whole = TailModel(self._weights, self._dtype, self._device)
-        return HeadBlocks(whole, self._on_device.here(self._embedding), depth)
-
-    def _spec(self, depth: int) -> ConnectionSpec:
-        s = self._settings
-        return ConnectionSpec.model_validate(
-            {
-                "kind": "conditioned" if s.kind == "conditioned" else "plain",
-                "per_block": s.kind == "per-block",
-                "tail_blocks": depth,
-                "width": s.width,
-                "layers": s.layers,
-                "heads": s.heads,
-            }
-        )
-
-    def _fresh(self, spec: ConnectionSpec) -> Weights:
-        data = self._data
-        shapes = weight_shapes(spec, self._weights.config, data.sizes, data.modalities)
-        weights = initial_connection(shapes, self._settings.seed)
-        for name in weights:
-            if name.startswith("sensor."):
-                weights[name][:] = 0
-        return weights
-
-    def _states(self, depth: int) -> HeadTexts:
-        if not self._heads:
-            self._tell("head states of all texts")
-            begun = time.perf_counter()
-            depths = sorted({*self._settings.depths, self._settings.ships})
-            texts = self._data.prepared.texts
-            self._heads = device_head_texts(self._checkpoint, texts, depths, self._device)
-            self._heads_seconds = time.perf_counter() - begun
-        return self._heads[depth]
-
     def _looked(self, step: int, steps: int) -> None:
         self._tell(f"step {step} of {steps}")
-
-
-def _depth(method: str) -> int:
-    return int(method.removeprefix("tail-"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from ..runtime.adaptation.samples import HeadTexts, Samples, TrainingData
 from ..runtime.errors import ConfigError
 from ..simulation.questions.baselines import MAJORITY_PER_TEMPLATE
 from ..training.prepared_data import PreparedData
+from .adaptation_errors import standard_error
 
 #: A condition with fewer held-out questions says nothing.
 LEAST_HELD_OUT = 20
@@ -105,6 +107,8 @@ class BenchData:
         place[chosen] = np.arange(len(chosen))
         decisions = np.flatnonzero(place[known.question] >= 0)
         truth = [known.questions[number].answer for number in chosen]
+        blocks = known.scenes or [item.sample_token for item in known.questions]
+        _, block = np.unique([blocks[number] for number in chosen], return_inverse=True)
         guessed = {
             name: float(np.mean([answers[n] == t for n, t in zip(chosen, truth, strict=True)]))
             for name, answers in known.guesses.items()
@@ -115,6 +119,8 @@ class BenchData:
             len(chosen),
             max(guessed.values()),
             guessed[MAJORITY_PER_TEMPLATE],
+            block,
+            "scene" if known.scenes else "keyframe",
         )
 
     def _are(self, samples: Samples, condition: str) -> NDArray[np.bool_]:
@@ -131,6 +137,9 @@ class Exam:
         questions: how many.
         blind: accuracy of the best guess that sees no sensor, on these very questions.
         majority: accuracy of the majority per template.
+        block: int64 `[questions]`, scene of each, or its keyframe where scenes are not known;
+            questions of one are alike, so errors are those of blocks.
+        blocks_are: `scene` or `keyframe`.
     """
 
     decisions: Samples
@@ -138,12 +147,22 @@ class Exam:
     questions: int
     blind: float
     majority: float
+    block: NDArray[np.int64]
+    blocks_are: str
 
-    def accuracy(self, right: NDArray[np.bool_]) -> float:
-        """Share of questions whose decisions are all right."""
+    def questions_right(self, decisions: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Questions whose decisions are all right, of `[decisions]`."""
         whole = np.ones(self.questions, np.bool_)
-        np.logical_and.at(whole, self.owner, right)
-        return float(whole.mean())
+        np.logical_and.at(whole, self.owner, decisions)
+        return whole
+
+    def seen(self, right: NDArray[np.bool_]) -> dict[str, Any]:
+        """What a row keeps of a look: `accuracy`, its `standard_error`, and `right`, packed."""
+        return {
+            "accuracy": float(right.mean()),
+            "standard_error": standard_error(right.astype(np.float64), self.block),
+            "right": np.packbits(right).tobytes().hex(),
+        }
 
 
 class DeviceData:

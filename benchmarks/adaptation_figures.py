@@ -8,14 +8,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from .adaptation_errors import drawn_accuracies, interval, standard_error, unpacked
 from .adaptation_plan import SPEED_DEPTH
 from .adaptation_record import KEYS, Row
+from .input_level_methods import BASELINES, PREFIX_METHODS
 
 if TYPE_CHECKING:
     from .adaptation_data import Exam
 
 #: By change, its short name in figures.
 NAMES = {"C->C+L": "add", "C->L": "replace", "C": "same"}
+#: What full fine-tuning is, the first that has rows: at the input, or behind the prefix.
+FULL = ("full", PREFIX_METHODS[0])
+#: At equal accuracy a look of ours is as right as the baseline's best one, or better.
+TOLERANCE = 0.0
+_POINT = 0.01
+#: Shares of the same questions differ by this much only where they are equal.
+_ROUNDING = 1e-12
 
 
 def figures(
@@ -36,16 +47,24 @@ def figures(
 
     Returns:
         `flops_ratio_vs_full` and `memory_ratio_vs_full` (adding the coming sensor at the first
-        condition), `night_recovery` (of that condition, by change), `samples_per_second`, then
-        `ratios`, `recovery`, `table`, `baselines`, `timing` (by method) and `rows`.
+        condition) and `full_is`, the method that they are about; `night_recovery` (of that
+        condition, by change), `samples_per_second`, then `ratios` (by condition, change and
+        baseline, see `compared`), `recovery`, `table`, `baselines`, `timing` (by method) and
+        `rows`.
     """
     first = conditions[0] if conditions else None
     ours = f"tail-{ships}"
+    there = [name for name in BASELINES if name in methods]
     ratios = {
         condition: {
-            NAMES[change]: _ratios(
-                _switch(rows, ours, condition, change), _switch(rows, "full", condition, change)
-            )
+            NAMES[change]: {
+                name: compared(
+                    _switch(rows, ours, condition, change),
+                    _switch(rows, name, condition, change),
+                    exams[condition],
+                )
+                for name in there
+            }
             for change in NAMES
         }
         for condition in conditions
@@ -64,17 +83,24 @@ def figures(
         row["method"]: row for row in rows if row["phase"] == "timing" and "failed" not in row
     }
     timed = timing.get(f"tail-{SPEED_DEPTH}", timing.get(ours))
-    added = ratios.get(first or "", {}).get("add", {})
+    full = full_is(rows, first, "C->C+L") if first is not None else None
+    added = {} if full is None or first is None else ratios[first]["add"].get(full, {})
     return {
         "flops_ratio_vs_full": added.get("flops"),
         "memory_ratio_vs_full": added.get("memory"),
+        "full_is": full,
         "night_recovery": recovery[ours][first] if first is not None and ours in recovery else None,
         "samples_per_second": None if timed is None else timed["samples_per_second"],
         "ratios": ratios,
         "recovery": recovery,
         "table": [_line(rows, method, conditions) for method in methods],
         "baselines": {
-            name: {"questions": one.questions, "blind": one.blind, "majority": one.majority}
+            name: {
+                "questions": one.questions,
+                "blind": one.blind,
+                "majority": one.majority,
+                one.blocks_are + "s": len(np.unique(one.block)),
+            }
             for name, one in exams.items()
         },
         "timing": timing,
@@ -85,7 +111,7 @@ def figures(
 def flops_to_reach(row: Row, accuracy: float) -> int | None:
     """Operations of switching until the accuracy or a better one was first seen."""
     for point in row["points"]:
-        if point["accuracy"] >= accuracy:
+        if point["accuracy"] >= accuracy - _ROUNDING:
             return point["flops"]
     return None
 
@@ -109,19 +135,91 @@ def _switch(rows: Sequence[Row], method: str, condition: str, change: str) -> Ro
     return find_row(rows, "switch", method, condition, change)
 
 
-def _ratios(ours: Row | None, full: Row | None) -> dict[str, float | None]:
-    """Costs of full fine-tuning over ours, and peak memory of ours over that of the other."""
-    if ours is None or full is None:
-        return dict.fromkeys(("flops", "flops_equal_samples", "memory", "accuracy_gain"))
-    goal = best_accuracy(full)
-    needed, theirs = flops_to_reach(ours, goal), flops_to_reach(full, goal)
-    peaks = ours["peak_bytes"], full["peak_bytes"]
+def full_is(rows: Sequence[Row], condition: str, change: str) -> str | None:
+    """The method that stands for full fine-tuning, None where no run of one is there."""
+    return next((name for name in FULL if _switch(rows, name, condition, change)), None)
+
+
+def compared(ours: Row | None, theirs: Row | None, exam: Exam) -> dict[str, Any]:
+    """Costs of a baseline over ours for one change, and how much more of it is right.
+
+    Args:
+        ours: a switch.
+        theirs: the same switch by the baseline.
+        exam: that both were asked.
+
+    Returns:
+        `flops` until the baseline's best look over those of ours until its first look that is as
+        right (None where none is, or where nothing had to be learned for it), `flops_interval`
+        (95 %, scenes drawn again; an end is None where ours is never as right), `flops_reached`
+        (share of the draws in which it is), `flops_one_point_less` (for a look of ours that is at
+        most a point worse), `tolerance`; `flops_equal_samples`; `memory`, ours over theirs;
+        `accuracy_gain` of best looks with its `accuracy_gain_error` (paired by question, over
+        scenes), `accuracy` and `standard_error` of both best looks.
+    """
+    keys = ("flops", "flops_interval", "flops_reached", "flops_one_point_less", "tolerance")
+    keys += ("flops_equal_samples", "memory", "accuracy_gain", "accuracy_gain_error")
+    if ours is None or theirs is None:
+        return dict.fromkeys((*keys, "accuracy", "standard_error"))
+    goal = best_accuracy(theirs)
+    peaks = ours["peak_bytes"], theirs["peak_bytes"]
+    looks = _best_look(ours), _best_look(theirs)
     return {
-        "flops": None if needed is None or theirs is None else theirs / needed,
-        "flops_equal_samples": (full["flops"] / full["points"][-1]["samples"])
+        "flops": _at_equal_accuracy(ours, theirs, goal),
+        **_interval(ours, theirs, exam),
+        "flops_one_point_less": _at_equal_accuracy(ours, theirs, goal, _POINT),
+        "tolerance": TOLERANCE,
+        "flops_equal_samples": (theirs["flops"] / theirs["points"][-1]["samples"])
         / (ours["flops"] / ours["points"][-1]["samples"]),
         "memory": peaks[0] / peaks[1] if peaks[0] is not None and peaks[1] else None,
         "accuracy_gain": best_accuracy(ours) - goal,
+        "accuracy_gain_error": _gain_error(*looks, exam),
+        "accuracy": {"ours": looks[0]["accuracy"], "theirs": goal},
+        "standard_error": dict(
+            zip(("ours", "theirs"), (one.get("standard_error") for one in looks), strict=True)
+        ),
+    }
+
+
+def _at_equal_accuracy(
+    ours: Row, theirs: Row, goal: float, tolerance: float = TOLERANCE
+) -> float | None:
+    needed, cost = flops_to_reach(ours, goal - tolerance), flops_to_reach(theirs, goal)
+    return cost / needed if needed and cost else None
+
+
+def _best_look(row: Row) -> dict[str, Any]:
+    """The first of the best ones."""
+    return max(row["points"], key=lambda point: point["accuracy"])
+
+
+def _gain_error(ours: dict[str, Any], theirs: dict[str, Any], exam: Exam) -> float | None:
+    right = [unpacked([look], exam.questions) for look in (ours, theirs)]
+    if right[0] is None or right[1] is None:
+        return None
+    return standard_error(right[0][0].astype(np.float64) - right[1][0], exam.block)
+
+
+def _interval(ours: Row, theirs: Row, exam: Exam) -> dict[str, Any]:
+    """The ratio at equal accuracy when scenes are drawn again."""
+    right = [unpacked(row["points"], exam.questions) for row in (ours, theirs)]
+    if right[0] is None or right[1] is None or len(np.unique(exam.block)) < 2:
+        return {"flops_interval": None, "flops_reached": None}
+    our_draws, their_draws = drawn_accuracies([right[0], right[1]], exam.block)
+    our_flops, their_flops = (
+        np.array([point["flops"] for point in row["points"]], np.float64) for row in (ours, theirs)
+    )
+    best = their_draws.argmax(1)
+    as_right = our_draws >= their_draws.max(1, keepdims=True) - _ROUNDING
+    reached = as_right.any(1)
+    cost, needed = their_flops[best], our_flops[as_right.argmax(1)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Where nothing had to be learned, ours needs nothing either.
+        ratios = np.where(cost > 0, cost / needed, 1.0)
+    ends = interval(np.where(reached, ratios, 0.0))
+    return {
+        "flops_interval": [end if np.isfinite(end) and end > 0 else None for end in ends],
+        "flops_reached": float(reached.mean()),
     }
 
 
@@ -150,6 +248,9 @@ def _line(rows: Sequence[Row], method: str, conditions: Sequence[str]) -> dict[s
         for change, name in NAMES.items():
             row = _switch(rows, method, condition, change)
             kept = ("accuracy", "flops", "flops_per_epoch", "peak_bytes", "epoch_seconds")
-            cells[name] = None if row is None else {key: row[key] for key in kept}
+            cells[name] = None
+            if row is not None:
+                error = row.get("standard_error")
+                cells[name] = {**{key: row[key] for key in kept}, "standard_error": error}
         line["conditions"][condition] = cells
     return line

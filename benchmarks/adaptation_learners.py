@@ -1,6 +1,6 @@
-"""What the adaptation benchmark trains: connections in front of a tail, and input-level models.
+"""What the adaptation benchmark trains: connections in front of a tail, and whole models.
 
-Both answer the same decisions from the same tokens, and say by formula what a step costs.
+All answer the same decisions from the same tokens, and say by formula what a step costs.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from ..runtime.adaptation.training_cost import BatchShape, TrainingCost
 from ..runtime.connections import ConnectionSpec, weight_shapes
 from ..runtime.cost import LanguageModelCost
 from ..runtime.model_config import LanguageModelConfig
-from .adaptation_cost import InputLevelCost
+from .adaptation_cost import InputLevelCost, PrefixCost
 from .adaptation_data import BenchData, DeviceData
 from .input_level_methods import SensorLayout
 from .input_level_model import InputLevelModel
+from .prefix_model import PrefixModel
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -188,6 +189,66 @@ class InputLearner:
         data = self._data
         rows = data.present(samples.moment, sensors) + data.text_lengths[samples.text]
         return int(rows.max()) + self.model.prompt_rows
+
+
+class PrefixLearner:
+    """A whole model and a connection whose prefix its last blocks take."""
+
+    def __init__(
+        self,
+        model: PrefixModel,
+        connection: ConnectionModel,
+        data: DeviceData,
+        *,
+        trained: frozenset[str] | None,
+        rates: tuple[float, float],
+    ) -> None:
+        """Choose what is trained.
+
+        Args:
+            model: with its method.
+            connection: as deep as the tail, without a LoRA of its own.
+            data: what is learned.
+            trained: names of the connection's weights, None for all.
+            rates: peaks of the learning rate, beside the language model and of itself.
+        """
+        self.model, self.connection, self._data = model, connection.to(model.device), data
+        branches, own = model.trained()
+        self.rates = [([*connection.trained(trained), *branches], rates[0]), (own, rates[1])]
+        sizes, of = data.data.sizes, data.data.modalities
+        names = weight_shapes(connection.spec, model.config, sizes, of)
+        kept = frozenset(names if trained is None else trained)
+        widths = {modality: width for modality, (_, width) in sizes.items()}
+        self._cost = PrefixCost(connection.spec, model.config, of, widths, model.method, kept)
+
+    def scores(self, samples: Samples, sensors: Sequence[str]) -> Tensor:
+        data, model = self._data, self.model
+        residual, lengths = self._head(samples)
+        tokens = data.tokens(samples.moment, sensors)
+        reduced = model.dtype == torch.bfloat16
+        with torch.autocast(data.device.type, torch.bfloat16, enabled=reduced):
+            prefix, _ = self.connection(tokens, residual, lengths)
+        return model.answer(residual, lengths, prefix) @ model.rows_of(data.answers).T
+
+    def step_flops(self, samples: Samples, sensors: Sequence[str]) -> int:
+        data = self._data
+        text = int(data.text_lengths[samples.text].max())
+        rows = data.rows(samples.moment, sensors)
+        return self._cost.step(BatchShape(len(samples), text, rows, len(data.answers)))
+
+    def preparing_flops(self, samples: Samples) -> int:
+        return 0
+
+    def _head(self, samples: Samples) -> tuple[Tensor, Tensor]:
+        """The residual stream that enters the tail, and lengths of texts."""
+        if torch.is_grad_enabled():
+            ids, lengths = self._data.ids(samples.text)
+            return self.model.head(ids, lengths), lengths
+        # Looks are no training: texts that are there twice are computed once.
+        texts, place = np.unique(samples.text, return_inverse=True)
+        ids, lengths = self._data.ids(texts)
+        at = self._data.here(place.astype(np.int64))
+        return self.model.head(ids, lengths)[at], lengths[at]
 
 
 def layout_of(data: BenchData) -> SensorLayout:

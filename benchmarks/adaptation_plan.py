@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from ..runtime.adaptation.request import Mode
-from .input_level_methods import METHODS
+from ..runtime.errors import ConfigError
+from .input_level_methods import METHODS, PREFIX_METHODS
 
 #: How the sensors change, and what adaptation on the device calls that.
 CHANGES: Mapping[str, Mode] = {"C->C+L": "add", "C->L": "replace", "C": "polish"}
@@ -17,6 +18,8 @@ RATES: Mapping[str, tuple[float, float]] = {
     "full": (1e-3, 1e-4),
     "lora": (1e-3, 0.0),
     "prompt": (3e-3, 0.0),
+    "prefix-full": (1e-3, 1e-4),
+    "prefix-lora": (1e-3, 0.0),
 }
 #: Depth whose speed is told beside that of the one that ships, and steps that are timed.
 SPEED_DEPTH, TIMED_STEPS = 10, 10
@@ -27,13 +30,13 @@ class BenchSettings:
     """All that the rows depend on, beside data and model.
 
     Attributes:
-        steps: by day.
+        steps: by day; 0 where the day is the start.
         switch_steps: of each change.
         batch: decisions of a step.
         depths: of tails.
         ships: the depth that the ratios are about.
         conditions: after the day.
-        baselines: input-level methods.
+        baselines: of `BASELINES`.
         questions: held-out ones of each condition.
         kind: of connection: `conditioned`, `plain` (one K and V for all blocks) or `per-block`.
         width: of its small transformer.
@@ -70,6 +73,25 @@ class BenchSettings:
     rates: Mapping[str, tuple[float, float]] = field(default_factory=lambda: dict(RATES))
     seed: int = 0
 
+    def check_start(self) -> None:
+        """Refuse methods that have nothing to start from where nothing is learned by day.
+
+        Raises:
+            ConfigError: naming them.
+        """
+        if self.steps:
+            return
+        lacking = [name for name in self.baselines if name in METHODS]
+        lacking += [f"tail-{depth}" for depth in self.depths if depth != self.ships]
+        if lacking:
+            raise ConfigError(
+                f"with no steps by day the day is the start, and {', '.join(lacking)} have none: "
+                f"the start is a connection of a tail of {self.ships}",
+                field="--steps",
+                remedy="give steps above 0, in which they learn the day (input-level models need "
+                "some millions of samples), or leave them out of --baselines and --depths",
+            )
+
     def as_json(self) -> dict[str, Any]:
         """For the record."""
         return asdict(self)
@@ -101,7 +123,8 @@ def tasks_of(settings: BenchSettings) -> Iterator[Task]:
         yield from (Task("switch", method, first, change) for change in CHANGES)
         if method in timed:
             yield Task("timing", method, first, "C->C+L")
-    main = [method for method in (ships, "full") if method in (ships, *settings.baselines)]
+    pair = (ships, "full", PREFIX_METHODS[0])
+    main = [method for method in pair if method in (ships, *settings.baselines)]
     left = [method for method in settings.baselines if method not in main]
     for methods in (main, [*left, *others]):
         for condition in rest:

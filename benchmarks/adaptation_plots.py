@@ -15,9 +15,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 #: Baselines have colours of their own, tails shades of one: the deeper the darker.
-_COLOURS = {"full": "#d9822b", "lora": "#3a8f5c", "prompt": "#a8467c"}
-_LABELS = {"full": "full fine-tuning", "lora": "LoRA", "prompt": "prompt tuning"}
+_COLOURS = {
+    "full": "#d9822b",
+    "lora": "#3a8f5c",
+    "prompt": "#a8467c",
+    "prefix-full": "#b03a2e",
+    "prefix-lora": "#7fb069",
+}
+_LABELS = {
+    "full": "full fine-tuning",
+    "lora": "LoRA",
+    "prompt": "prompt tuning",
+    "prefix-full": "full fine-tuning, prefix",
+    "prefix-lora": "LoRA on all blocks, prefix",
+}
 _GREY = "#777777"
+#: Starts that differ by less are the same weights in other precisions.
+_ALIKE = 0.02
 
 
 def draw_adaptation(
@@ -51,6 +65,9 @@ def draw_adaptation(
             row = find_row(rows, "switch", method, condition, change)
             if row is not None:
                 _curve(axes, row, method, methods)
+        before = _before(rows, condition, change, methods)
+        if before is not None:
+            axes.axhline(before, color=_GREY, ls=":", lw=1, label="before switching")
         axes.axhline(blind, color=_GREY, ls="--", lw=1, label="question only")
         axes.set(xscale="log", xlabel="FLOPs of switching", ylabel="held-out accuracy")
         # Within a decade or two the labels of minor ticks would run into each other.
@@ -70,8 +87,19 @@ def draw_adaptation(
     write_atomic(path, content.getvalue())
 
 
+def _before(
+    rows: Sequence[dict[str, Any]], condition: str, change: str, methods: Sequence[str]
+) -> float | None:
+    """Accuracy before any training, where all methods start alike."""
+    found = [find_row(rows, "switch", method, condition, change) for method in methods]
+    starts = [row["accuracy_before"] for row in found if row is not None]
+    alike = bool(starts) and max(starts) - min(starts) < _ALIKE
+    return sum(starts) / len(starts) if alike else None
+
+
 def _curve(axes: Axes, row: dict[str, Any], method: str, methods: Sequence[str]) -> None:
-    points = row["points"]
+    # The look before any training has no place on a logarithmic axis.
+    points = [point for point in row["points"] if point["flops"]]
     axes.plot(
         [point["flops"] for point in points],
         [point["accuracy"] for point in points],

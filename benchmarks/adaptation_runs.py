@@ -28,8 +28,8 @@ CUDA_MEMORY_METHOD = (
     "torch.cuda.max_memory_allocated while training, above what was allocated before the method's "
     "weights and head states were there; looks at held-out questions are left out"
 )
-#: Where a run is looked at, as shares of its steps.
-LOOKS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
+#: Where a run is looked at behind its start, as shares of its steps.
+LOOKS = (1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1.0)
 _CLIP = 1.0
 _WEIGHT_DECAY = 0.01
 _WARMUP = 0.08
@@ -121,16 +121,17 @@ def learn(
         progress: told steps done and steps in all, at looks.
 
     Returns:
-        `accuracy_before`, `accuracy`, `points` (step, samples, FLOPs so far, accuracy, seconds of
-        training), costs, and `diverged`.
+        `accuracy_before`, `accuracy`, `points` (step, samples, FLOPs so far, seconds of training,
+        and what `Exam.seen` tells; the first one before any training), costs, and `diverged`.
     """
     optimizer = _optimizer(learner)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     order = BatchOrder(_sizes(data, samples, sensors), settings.batch, (settings.seed,))
     looks = sorted({max(1, round(share * settings.steps)) for share in LOOKS})
-    before = examine(learner, data, exam, sensors, settings.exam_batch)
+    before = exam.seen(examine(learner, data, exam, sensors, settings.exam_batch))
     flops = head_flops = 0
-    seconds, points = 0.0, []
+    seconds = 0.0
+    points = [{"step": 0, "samples": 0, "flops": 0, "seconds": 0.0, **before}]
     losses = torch.zeros((), device=data.device)
     begun = _now(data.device)
     memory.begin()
@@ -143,14 +144,14 @@ def learn(
         if step + 1 in looks:
             seconds += _now(data.device) - begun
             memory.pause()
-            accuracy = examine(learner, data, exam, sensors, settings.exam_batch)
+            right = examine(learner, data, exam, sensors, settings.exam_batch)
             points.append(
                 {
                     "step": step + 1,
                     "samples": (step + 1) * settings.batch,
                     "flops": flops + head_flops,
-                    "accuracy": accuracy,
                     "seconds": seconds,
+                    **exam.seen(right),
                 }
             )
             progress(step + 1, settings.steps)
@@ -160,8 +161,9 @@ def learn(
             memory.begin()
     done = points[-1]["step"]
     return {
-        "accuracy_before": before,
+        "accuracy_before": before["accuracy"],
         "accuracy": points[-1]["accuracy"],
+        "standard_error": points[-1]["standard_error"],
         "points": points,
         "diverged": not math.isfinite(float(losses)),
         "mean_loss": float(losses) / done if math.isfinite(float(losses)) else None,
@@ -262,8 +264,8 @@ def timed_steps(
 @torch.no_grad()
 def examine(
     learner: Learner, data: DeviceData, exam: Exam, sensors: Sequence[str], batch: int
-) -> float:
-    """Share of held-out questions that are answered right."""
+) -> NDArray[np.bool_]:
+    """Which held-out questions are answered right."""
     decisions = exam.decisions
     order = np.argsort(_sizes(data, decisions, sensors), kind="stable")
     found = []
@@ -273,7 +275,7 @@ def examine(
         found.append(scores.argmax(-1) == data.wanted(part))
     right = np.zeros(len(order), np.bool_)
     right[order] = torch.cat(found).cpu().numpy()
-    return exam.accuracy(right)
+    return exam.questions_right(right)
 
 
 def _take_step(

@@ -47,7 +47,8 @@ def fitted_start(
     kept: Weights = {}
     for name, array in start.items():
         known = {f"gate.{one}" for one in coming}
-        if name in known or name.startswith((*(f"{one}." for one in coming), "lora.", "sensor.")):
+        known |= {f"sensor.{sensor}" for sensor, one in modalities.items() if one in coming}
+        if name in known or name.startswith((*(f"{one}." for one in coming), "lora.")):
             continue
         width = 1 if name.startswith("gate.") else out
         by_block = name.startswith(("gate.", "key.", "value."))
@@ -61,6 +62,11 @@ def fitted_start(
         # A modality that begins as another has that one's gates, of that one's depth.
         found[name] = _last_blocks(found[name], fresh[name], 1)
     return found
+
+
+def depth_of_start(start: Mapping[str, NDArray[np.float32]]) -> int | None:
+    """Blocks of the tail that earlier weights were trained for, None where they do not tell."""
+    return next((len(a) for name, a in start.items() if name.startswith("gate.")), None)
 
 
 def _last_blocks(

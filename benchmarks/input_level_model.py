@@ -7,7 +7,7 @@ Baseline of `adaptation.py`; the blocks are those of the tail that connections a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..runtime.adaptation.attention import attend
-from ..runtime.adaptation.tail_model import TailModel
+from ..runtime.adaptation.tail_model import LowRank
 from ..runtime.adaptation.tail_weights import TailWeights
-from ..runtime.errors import ConfigError
-from .input_level_methods import LORA_ALPHA, LORA_RANK, PROMPT_ROWS, Method, SensorLayout
+from .input_level_methods import PROMPT_ROWS, Method, SensorLayout
+from .whole_model import WholeModel
 
 #: Score of what lies behind a token.
 _MASKED = -1e30
 
 
-class InputLevelModel(TailModel):
+class InputLevelModel(WholeModel):
     """All blocks of a language model with a projector in front, trained by one of the methods."""
 
     def __init__(
@@ -53,27 +53,16 @@ class InputLevelModel(TailModel):
         Raises:
             ConfigError: these are not all blocks, or the model is not of the Llama or Qwen2 kind.
         """
-        if len(weights.blocks) != weights.config.num_blocks:
-            raise ConfigError(
-                f"{len(weights.blocks)} of {weights.config.num_blocks} blocks are there",
-                field="weights",
-                remedy="give all blocks",
-            )
-        full = method == "full"
-        super().__init__(weights, torch.float32 if full else dtype, device)
-        self.dtype, self.sensors = dtype, sensors
+        trains_all = method == "full"
+        super().__init__(weights, embedding, trains_all=trains_all, dtype=dtype, device=device)
+        self.sensors = sensors
         self.method: Method = method
-        self._tied = np.array_equal(embedding, weights.vocabulary)
         rng = torch.Generator().manual_seed(seed)
         hidden = weights.config.hidden_size
 
         def normal(*shape: int, scale: float) -> nn.Parameter:
             return nn.Parameter((scale * torch.randn(shape, generator=rng)).to(device))
 
-        self.embedding = nn.Parameter(torch.tensor(embedding, device=device), requires_grad=False)
-        if not self._tied:
-            rows = torch.tensor(weights.vocabulary, dtype=torch.float32, device=device)
-            self.unembedding = nn.Parameter(rows, requires_grad=False)
         # What sensors add shall be as large as words are.
         size = float(np.sqrt(np.mean(np.square(embedding[::17]))))
         self.projector = nn.ParameterDict()
@@ -87,21 +76,13 @@ class InputLevelModel(TailModel):
             width = sensors.widths[modality]
             offset = nn.Parameter(torch.zeros(1, width, device=device))
             self.projector[f"offset/{sensor}"] = offset
-        self.branches = nn.ParameterDict()
         self.prompt: nn.Parameter | None = None
         if method == "lora":
-            out = weights.config.num_kv_heads * weights.config.head_dim
-            for name in self._branch_names():
-                self.branches[f"{name}/a"] = normal(hidden, LORA_RANK, scale=hidden**-0.5)
-                zeros = torch.zeros(LORA_RANK, out, device=device)
-                self.branches[f"{name}/b"] = nn.Parameter(zeros)
+            self._begin_branches(rng)
         elif method == "prompt":
             # Prompts that begin as words learn faster than random ones (Lester et al., 2021).
             words = torch.randint(len(embedding), (PROMPT_ROWS,), generator=rng)
             self.prompt = nn.Parameter(self.embedding.detach()[words.to(device)].clone())
-        else:
-            for parameter in self.parameters():
-                parameter.requires_grad_(True)
 
     def trained(self, learning: Sequence[str]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """What is trained for these sensors: beside the language model, and of the model itself.
@@ -147,11 +128,6 @@ class InputLevelModel(TailModel):
 
     def _is_own(self, name: str) -> bool:
         return self.method == "full" or name.startswith(("projector.", "branches.", "prompt"))
-
-    def rows_of(self, token_ids: Sequence[int]) -> Tensor:
-        """Output embeddings of a few tokens, `[len(token_ids), hidden_size]`, trained with all."""
-        rows = self.embedding if self._tied else self.unembedding
-        return rows[torch.as_tensor(list(token_ids), device=self.device)]
 
     def answer(
         self,
@@ -216,15 +192,18 @@ class InputLevelModel(TailModel):
         return x.float()
 
     def _through(self, x: Tensor, counts: Tensor) -> Tensor:
-        last = counts - 1
+        last, branches = counts - 1, self.low_rank()
         for index in range(self.num_blocks):
-            x = self._block(x, index, last if index == self.num_blocks - 1 else None)
+            only = last if index == self.num_blocks - 1 else None
+            x = self._block(x, index, only, branches)
         return self._norm(x[:, 0], "final_norm")
 
-    def _block(self, x: Tensor, index: int, only: Tensor | None) -> Tensor:
+    def _block(
+        self, x: Tensor, index: int, only: Tensor | None, branches: LowRank | None
+    ) -> Tensor:
         """One block; `only` is the one row of each sequence that is wanted behind it."""
         normed = self._norm(x, f"attention_norm{index}").to(self.dtype)
-        query, key, value = self._project(normed, index, self._branches(index))
+        query, key, value = self._project(normed, index, branches)
         query = query.transpose(1, 2)
         places = torch.arange(x.shape[1], device=x.device)
         if only is None:
@@ -239,22 +218,3 @@ class InputLevelModel(TailModel):
         bias = bias.masked_fill(hidden, _MASKED)
         attended = attend(query, key, value, bias).transpose(1, 2).flatten(2)
         return self._behind_attention(x, attended, index)
-
-    def _parameter(self, name: str, index: int) -> Tensor:
-        # Trained weights are float32 and rounded for each product.
-        found = getattr(self, f"{name}{index}")
-        return None if found is None else found.to(self.dtype)  # pyright: ignore[reportReturnType]
-
-    def _branch_names(self) -> Iterator[str]:
-        for index in range(self.num_blocks):
-            for side in ("key", "value"):
-                yield f"{index}/{side}"
-
-    def _branches(self, index: int) -> dict[tuple[int, str], tuple[Tensor, Tensor]] | None:
-        if not self.branches:
-            return None
-        found: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
-        for side in ("key", "value"):
-            a, b = (self.branches[f"{index}/{side}/{part}"] for part in "ab")
-            found[index, side] = (a, (LORA_ALPHA / LORA_RANK) * b)
-        return found

@@ -23,9 +23,17 @@ from ..runtime.connection_specs import ConnectionSpec, weight_shapes
 from ..runtime.cost import ConnectionCost, LanguageModelCost, linear_flops
 from ..runtime.frame_cost import EncoderCost, FrameCost
 from ..runtime.model_config import LanguageModelConfig
-from .adaptation_cost import InputLevelCost
+from .adaptation_cost import InputLevelCost, PrefixCost
 from .input_level import input_level_flops
-from .input_level_methods import METHODS, PROMPT_ROWS, Method, SensorLayout
+from .input_level_methods import (
+    BASELINES,
+    METHODS,
+    PREFIX_METHODS,
+    PROMPT_ROWS,
+    Method,
+    PrefixMethod,
+    SensorLayout,
+)
 from .paper_numbers import EPOCHS, SAMPLES
 
 METHOD = (
@@ -35,7 +43,9 @@ METHOD = (
     "the cheaper of text first (keys and values of texts cached) and sensor first. Sample: a "
     "decision forward and backward, when sensors come beside those that serve; a frozen layer "
     "costs once more going back, a trained one twice. Tails train what adaptation on the device "
-    "would: input layer, offset and gate of what comes and a LoRA on the tail's keys and values."
+    "would: input layer, offset and gate of what comes and a LoRA on the tail's keys and values. "
+    "full, lora and prompt have sensors at the input; prefix-full and prefix-lora train the whole "
+    "model, or a LoRA on all blocks, behind the connection that ships."
 )
 
 
@@ -95,9 +105,19 @@ class PaperTask:
         bare = self.spec.model_dump() | {"tail_blocks": depth, "lora_parts": ()}
         return ConnectionSpec.model_validate(bare | {"lora_rank": self.lora_rank})
 
+    @property
+    def prefix_spec(self) -> ConnectionSpec:
+        """The connection as deep as the pack's, where a whole model is trained behind it."""
+        spec = self.spec_of(self.spec.tail_blocks)
+        return spec.model_copy(update={"lora_rank": 0})
+
     def trained(self, depth: int) -> frozenset[str]:
         """Weights of the connection that the change trains."""
-        names = weight_shapes(self.spec_of(depth), self.config, self.sizes, self.modalities)
+        return self.trained_of(self.spec_of(depth))
+
+    def trained_of(self, spec: ConnectionSpec) -> frozenset[str]:
+        """Likewise, of a connection."""
+        names = weight_shapes(spec, self.config, self.sizes, self.modalities)
         pack = cast("Any", SimpleNamespace(sensor_encoders=dict(self.modalities)))
         change = SensorChange(self.base, self.sensors)
         return trained_names(names, pack, change, "add", 0)
@@ -131,7 +151,7 @@ def sample_flops(task: PaperTask, method: str) -> float:
 
     Args:
         task: the sizes.
-        method: of `METHODS`, or that of a tail.
+        method: of `BASELINES`, or that of a tail.
     """
     if method in METHODS:
         way = cast("Method", method)
@@ -139,6 +159,11 @@ def sample_flops(task: PaperTask, method: str) -> float:
         cost = InputLevelCost(task.config, layout, way, task.sensors)
         prompt = PROMPT_ROWS if way == "prompt" else 0
         return cost.step(task.shape, task.longest + prompt) / task.batch
+    if method in PREFIX_METHODS:
+        prefix, spec = cast("PrefixMethod", method), task.prefix_spec
+        trained = task.trained_of(spec)
+        whole = PrefixCost(spec, task.config, task.modalities, task.widths, prefix, trained)
+        return whole.step(task.shape) / task.batch
     depth = int(method.removeprefix("tail-"))
     tail = TrainingCost(
         task.spec_of(depth), task.config, task.modalities, task.widths, depth, task.trained(depth)
@@ -226,4 +251,4 @@ def _projected(task: PaperTask, sensor: str) -> int:
 
 def _methods(depths: Sequence[int]) -> list[tuple[str, int | None]]:
     tails: list[tuple[str, int | None]] = [(method_of(depth), depth) for depth in depths]
-    return [*tails, *((name, None) for name in METHODS)]
+    return [*tails, *((name, None) for name in BASELINES)]

@@ -21,7 +21,11 @@ _CHANGES = {"added": "C->C+L", "replaced": "C->L", "adapted": "C"}
 COMMAND = (
     "tailwire bench adaptation --dataroot DIR --encoders-from WORKDIR --out RUNS --device cuda"
 )
-REMEDY = f"on a GPU: {COMMAND}, then --runs RUNS"
+REMEDY = (
+    f"on a GPU: {COMMAND}, or on any machine from a pack that is there already: tailwire bench "
+    "adaptation --dataroot DIR --encoders-from PACK --from PACK --steps 0 --out RUNS; then "
+    "--runs RUNS"
+)
 
 
 def read_runs(folder: Path) -> tuple[dict[str, Any], list[Row]]:
@@ -54,6 +58,8 @@ def accuracies(
 ) -> dict[str, dict[str, Any]]:
     """Of each method, shares: `day`, `before`, `added`, `replaced`, `adapted`; None if not there.
 
+    Standard errors of the last three stand beside them as `added_error` and so on.
+
     Args:
         rows: finished.
         methods: names as in the runs.
@@ -69,6 +75,7 @@ def accuracies(
         for name, change in _CHANGES.items():
             row = find_row(rows, "switch", method, condition, change)
             cells[name] = None if row is None else row["accuracy"]
+            cells[f"{name}_error"] = None if row is None else row.get("standard_error")
         found[method] = cells
     return found
 
@@ -88,8 +95,9 @@ def equal_accuracy(
         condition: behind the day.
 
     Returns:
-        By baseline `ratio`, `method` and `accuracy`; `ratio` is None where none of ours is as
-        good, and the baseline is left out where it has no run.
+        By baseline `ratio`, `method`, `accuracy` and its `standard_error` (None in rows of
+        before); `ratio` is None where none of ours is as good or nothing had to be learned for
+        it, and the baseline is left out where it has no run.
     """
     added = _CHANGES["added"]
     runs = {name: find_row(rows, "switch", name, condition, added) for name in (*ours, *baselines)}
@@ -103,6 +111,12 @@ def equal_accuracy(
         needed = {n: flops_to_reach(row, goal) for n in ours if (row := runs[n]) is not None}
         reached: Mapping[str, int] = {n: f for n, f in needed.items() if f}
         first = min(reached, key=lambda name: reached[name], default=None)
-        ratio = None if first is None or cost is None else cost / reached[first]
-        found[baseline] = {"ratio": ratio, "method": first, "accuracy": goal}
+        ratio = None if first is None or not cost else cost / reached[first]
+        error = max(theirs["points"], key=lambda one: one["accuracy"]).get("standard_error")
+        found[baseline] = {
+            "ratio": ratio,
+            "method": first,
+            "accuracy": goal,
+            "standard_error": error,
+        }
     return found

@@ -188,10 +188,11 @@ def build_learner(
     from ..runtime.adaptation.tail_model import TailModel
     from ..runtime.connection_specs import weight_shapes
     from .adaptation_data import DeviceData
-    from .adaptation_learners import InputLearner, TailLearner, layout_of
+    from .adaptation_learners import InputLearner, PrefixLearner, TailLearner, layout_of
     from .adaptation_plan import RATES
-    from .input_level_methods import METHODS, Method
+    from .input_level_methods import METHODS, PREFIX_METHODS, Method, PrefixMethod
     from .input_level_model import InputLevelModel
+    from .prefix_model import PrefixModel
 
     device, dtype = torch.device("cpu"), getattr(torch, precision)
     here = DeviceData(data, device)
@@ -202,16 +203,22 @@ def build_learner(
         embedding = checkpoint.embedding().dense()
         model = InputLevelModel(weights, embedding, layout_of(data), way, dtype=dtype)
         return InputLearner(model, here, task.sensors, RATES[way]), here
-    depth = int(method.removeprefix("tail-"))
-    spec = task.spec_of(depth)
-    tail = TailModel(tail_weights(checkpoint, depth), dtype, device)
-    sizes, of = data.sizes, data.modalities
+    prefix: PrefixMethod | None = next((one for one in PREFIX_METHODS if one == method), None)
+    spec = task.prefix_spec if prefix else task.spec_of(int(method.removeprefix("tail-")))
+    depth, sizes, of = spec.tail_blocks, data.sizes, data.modalities
     shapes = weight_shapes(spec, task.config, sizes, of)
     connection = ConnectionModel(spec, task.config, sizes, of, initial_connection(shapes, 0), sizes)
+    trained = task.trained_of(spec) & shapes.keys()
+    if prefix is not None:
+        weights = tail_weights(checkpoint, task.config.num_blocks)
+        embedding = checkpoint.embedding().dense()
+        whole = PrefixModel(weights, embedding, prefix, depth, dtype=dtype)
+        rates = RATES[prefix]
+        return PrefixLearner(whole, connection, here, trained=trained, rates=rates), here
+    tail = TailModel(tail_weights(checkpoint, depth), dtype, device)
     offsets = np.concatenate([[0], np.cumsum(task.texts)])
     rng = np.random.default_rng(1)
     states = rng.standard_normal((int(offsets[-1]), task.config.hidden_size)).astype(np.float16)
     heads = HeadTexts(states, offsets)
-    trained = task.trained(depth) & shapes.keys()
     learner = TailLearner(connection, tail, here, heads, trained=trained, rate=RATES["tail"][0])
     return learner, here

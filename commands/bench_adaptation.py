@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import ConfigError
@@ -29,9 +30,10 @@ def run_adaptation(arguments: Namespace) -> dict[str, Any]:
         TailwireError: an option is wrong, the data do not fit or are too little, or torch or the
             device is missing.
     """
-    positive(arguments, "steps", "switch_steps", "batch", "questions", "minutes", "threads")
+    positive(arguments, "switch_steps", "batch", "questions", "minutes", "threads")
     positive(arguments, "ships", "width", "layers", "heads")
     not_negative(arguments, "seed", "lora_rank", "row_weight", "summary_steps", "readout_steps")
+    not_negative(arguments, "steps")
     check_torch()
     from .train_connections_options import check_device
 
@@ -52,7 +54,7 @@ def run_adaptation(arguments: Namespace) -> dict[str, Any]:
     settings = chosen_settings(arguments)
     model = read_config(None, model=arguments.model, threads=arguments.threads).model
     checkpoint = open_checkpoint(model_path(model))
-    start, start_hash = _start(arguments, checkpoint.config)
+    start, start_hash = _start(arguments, settings, checkpoint.config)
     with ProgressLine(arguments.json) as line:
         prepared = _prepared(arguments, settings, model, line)
         base, coming = (
@@ -72,6 +74,7 @@ def run_adaptation(arguments: Namespace) -> dict[str, Any]:
                 "base": base,
                 "coming": coming,
                 "from": start_hash,
+                "start": None if arguments.start is None else _name_of(arguments.start),
                 "data": dict(prepared.origin),
             },
         )
@@ -120,7 +123,9 @@ def run_adaptation(arguments: Namespace) -> dict[str, Any]:
 _METHOD = (
     "FLOPs by formula, 2 per multiply-add, forward and backward of padded batches, heads of texts "
     "once; held-out scenes, a question is right if all its decisions are; accuracy after the last "
-    "step, flops_ratio_vs_full up to the first look at which full fine-tuning's best is reached"
+    "step, flops_ratio_vs_full up to the first look at which full fine-tuning's best is reached; "
+    "full_is: 'full' is an input-level model, 'prefix-full' the whole model trained behind the "
+    "same connection from the same weights; standard errors and intervals are those of scenes"
 )
 
 
@@ -158,13 +163,34 @@ def print_adaptation(result: dict[str, Any]) -> None:
         for line in result["table"]:
             print(f"{line['method']:<10}" + "".join(_cells(line, condition)))
     print("\nPFLOP, GB and seconds are those of C->C+L; C is before any adaptation")
+    full = result["full_is"] or "full"
     print(
-        f"FLOPs of full fine-tuning over ours: {_number(result['flops_ratio_vs_full'])}, memory of "
-        f"ours over its: {_number(result['memory_ratio_vs_full'])}, samples/s: "
+        f"FLOPs of full fine-tuning ({full}) over ours: {_number(result['flops_ratio_vs_full'])}, "
+        f"memory of ours over its: {_number(result['memory_ratio_vs_full'])}, samples/s: "
         f"{_number(result['samples_per_second'])}"
     )
+    _print_ratios(result)
     if not result["complete"]:
         print("rows are missing; the same command goes on")
+
+
+def _print_ratios(result: dict[str, Any]) -> None:
+    """Each baseline beside the tail that ships, for each change."""
+    for condition, changes in result["ratios"].items():
+        for change, baselines in changes.items():
+            for name, one in baselines.items():
+                if one["accuracy_gain"] is None:
+                    continue
+                ends = one["flops_interval"] or [None, None]
+                error = one["accuracy_gain_error"]
+                print(
+                    f"{condition}, {change}, {name} over ours: FLOPs at equal accuracy "
+                    f"{_number(one['flops'])} (95 %: {_number(ends[0])} to {_number(ends[1])}), at "
+                    f"a point less {_number(one['flops_one_point_less'])}, at equal samples "
+                    f"{_number(one['flops_equal_samples'])}; ours is "
+                    f"{100 * one['accuracy_gain']:+.1f} points better"
+                    + ("" if error is None else f" (standard error {100 * error:.1f})")
+                )
 
 
 def _cells(line: dict[str, Any], condition: str) -> list[str]:
@@ -191,15 +217,36 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
-def _start(arguments: Namespace, config: Any) -> tuple[Any, str | None]:
-    """What makes the day's first weights, and a hash of what they are made of."""
+def _name_of(start: Path) -> str:
+    """A pack's name and version, or the folder's name."""
+    from ..runtime.pack import MANIFEST_NAME, read_manifest
+
+    if not (start / MANIFEST_NAME).is_file():
+        return start.resolve().name
+    manifest = read_manifest(start)
+    return f"{manifest.name} {manifest.version}"
+
+
+def _start(arguments: Namespace, settings: BenchSettings, config: Any) -> tuple[Any, str | None]:
+    """What makes the day's first weights, and a hash of what they are made of.
+
+    Raises:
+        ConfigError: it shall be the day, and is of another depth.
+    """
     if arguments.start is None:
         return (lambda spec, data: None), None
-    from ..benchmarks.adaptation_start import fitted_start
+    from ..benchmarks.adaptation_start import depth_of_start, fitted_start
     from ..training.connection_start import read_start
     from .train_connections_options import hash_of
 
     weights = read_start(arguments.start)
+    depth = depth_of_start(weights)
+    if not settings.steps and depth != settings.ships:
+        raise ConfigError(
+            f"the start is a connection of a tail of {depth}, not {settings.ships}",
+            field="--ships",
+            remedy=f"give {depth}, or --steps above 0, in which the day is learned again",
+        )
 
     def started(spec: Any, data: BenchData) -> Any:
         base = _chosen(arguments.base, data.prepared, "--base")

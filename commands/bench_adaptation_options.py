@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _DEPTHS = "4,7,10,13,16,19,22"
 _CONDITIONS = "night,rain,fog"
-_BASELINES = "full,lora,prompt"
+_BASELINES, _PREFIX_BASELINES = "full,lora,prompt", "prefix-full,prefix-lora"
 _BASE, _ADD = "cam_*", "lidar_top"
 _RATES = "full=1e-4"
 
@@ -48,10 +48,15 @@ def add_adaptation(benches: _SubParsersAction[ArgumentParser]) -> None:
     )
     parser.add_argument("--device", metavar="cpu|cuda", default="cpu", help="that learns (cpu)")
     parser.add_argument("--model", metavar="NAME|PATH", help="language model (the default one)")
-    parser.add_argument("--depths", metavar="LIST", default=_DEPTHS, help=f"of tails ({_DEPTHS})")
+    parser.add_argument(
+        "--depths", metavar="LIST", help=f"of tails ({_DEPTHS}; with --steps 0 that of --ships)"
+    )
     parser.add_argument("--ships", **number, default=6, help="depth that ratios are about (6)")
     parser.add_argument(
-        "--baselines", metavar="LIST", default=_BASELINES, help=f"beside tails ({_BASELINES})"
+        "--baselines",
+        metavar="LIST",
+        help=f"beside tails: {_BASELINES} have sensors at the input, {_PREFIX_BASELINES} train the "
+        f"whole model behind the tail's connection ({_BASELINES}; with --steps 0 the others)",
     )
     parser.add_argument(
         "--conditions",
@@ -89,7 +94,9 @@ def add_adaptation(benches: _SubParsersAction[ArgumentParser]) -> None:
         default="needed",
         help="what switching trains of a connection: what the sensor needs, or all of it (needed)",
     )
-    parser.add_argument("--steps", **number, default=300, help="by day (300)")
+    parser.add_argument(
+        "--steps", **number, default=300, help="by day (300); 0: the day is that of --from"
+    )
     parser.add_argument(
         "--summary-steps", **number, help="first ones by day (6 of 10, 2 of 10 with --from)"
     )
@@ -104,8 +111,8 @@ def add_adaptation(benches: _SubParsersAction[ArgumentParser]) -> None:
         "--rates",
         metavar="LIST",
         default="",
-        help="learning rates of tail, full (of the language model's own weights), lora and prompt, "
-        "e.g. full=1e-4,tail=1e-3",
+        help="learning rates by method, with tail for all tails; of full and prefix-full those of "
+        f"the language model's own weights, or both, e.g. {_RATES},tail=1e-3,full=1e-3/1e-4",
     )
     parser.add_argument(
         "--compute", choices=("bfloat16", "float32"), default="bfloat16", help="dtype of products"
@@ -150,16 +157,20 @@ def chosen_settings(arguments: Namespace) -> BenchSettings:
             remedy="give a multiple",
         )
     summary, readout = arguments.summary_steps, arguments.readout_steps
+    depths = read_depths(arguments.depths or (_DEPTHS if arguments.steps else str(arguments.ships)))
+    baselines = arguments.baselines
+    if baselines is None:
+        baselines = _BASELINES if arguments.steps else _PREFIX_BASELINES
     # What was trained before needs its summary read only.
     share = 6 if arguments.start is None else 2
-    return BenchSettings(
+    settings = BenchSettings(
         steps=arguments.steps,
         switch_steps=arguments.switch_steps,
         batch=arguments.batch,
-        depths=tuple(read_depths(arguments.depths)),
+        depths=tuple(depths),
         ships=arguments.ships,
         conditions=conditions,
-        baselines=_baselines(arguments.baselines),
+        baselines=_baselines(baselines),
         questions=arguments.questions,
         kind=arguments.kind,
         width=arguments.width,
@@ -174,6 +185,8 @@ def chosen_settings(arguments: Namespace) -> BenchSettings:
         rates=_rates(arguments.rates, RATES),
         seed=arguments.seed,
     )
+    settings.check_start()
+    return settings
 
 
 def read_depths(text: str, example: str = _DEPTHS) -> list[int]:
@@ -198,32 +211,35 @@ def read_depths(text: str, example: str = _DEPTHS) -> list[int]:
 
 
 def _baselines(text: str) -> tuple[str, ...]:
-    from ..benchmarks.input_level_methods import METHODS
+    from ..benchmarks.input_level_methods import BASELINES
 
     names = comma_list(text, "--baselines") if text else []
     for name in names:
-        if name not in METHODS:
+        if name not in BASELINES:
             raise ConfigError(
                 f"there is no baseline '{name}'",
                 field="--baselines",
-                remedy=f"use some of {', '.join(METHODS)}",
+                remedy=f"use some of {', '.join(BASELINES)}",
             )
-    return tuple(name for name in METHODS if name in names)
+    return tuple(name for name in BASELINES if name in names)
 
 
 def _rates(text: str, known: Any) -> dict[str, tuple[float, float]]:
     rates = dict(known)
     for part in comma_list(text, "--rates") if text else []:
-        name, _, value = part.partition("=")
+        name, _, numbers = part.partition("=")
         try:
-            rate = float(value)
+            given = [float(number) for number in numbers.split("/")]
         except ValueError:
-            rate = 0.0
-        if name not in rates or not 0 < rate < 1:
+            given = []
+        beside, own = rates.get(name, (0.0, 0.0))
+        most = 2 if own else 1
+        if name not in rates or not 0 < len(given) <= most or not all(0 < r < 1 for r in given):
             raise ConfigError(
                 f"'{part}' is no rate",
                 field="--rates",
                 remedy=f"give some of {', '.join(rates)}, e.g. {_RATES}",
             )
-        rates[name] = (rates[name][0], rate) if name == "full" else (rate, rates[name][1])
+        # One number is that of the language model's own weights, where they are trained.
+        rates[name] = (given[0] if len(given) == most else beside, given[-1] if own else 0.0)
     return rates

@@ -70,7 +70,7 @@ def run_paper(arguments: Namespace) -> dict[str, Any]:
             is missing where something is to be trained.
     """
     from ..benchmarks import paper_costs, paper_numbers
-    from ..benchmarks.input_level_methods import METHODS
+    from ..benchmarks.input_level_methods import BASELINES
     from ..benchmarks.measure import machine_card
     from ..benchmarks.result_file import figure
 
@@ -107,7 +107,7 @@ def run_paper(arguments: Namespace) -> dict[str, Any]:
     return {
         "benchmark": "paper",
         **_headlines(table, paper_costs.method_of(ships)),
-        **runs.equal_accuracy(tails, METHODS),
+        **runs.equal_accuracy(tails, BASELINES),
         "frame": frames,
         "table": table,
         "runs": runs.as_json(),
@@ -228,19 +228,23 @@ class _Runs:
 
     def equal_accuracy(self, ours: list[str], baselines: Any) -> dict[str, Any]:
         """`flops_ratio_equal_accuracy` over full fine-tuning, or why it is not there."""
+        from ..benchmarks.adaptation_figures import FULL
         from ..benchmarks.paper_runs import REMEDY, equal_accuracy
 
         found: dict[str, Any] = {}
         if self._condition is not None:
             found = equal_accuracy(self._rows, ours, baselines, self._condition)
-        ratio = found.get("full", {}).get("ratio")
+        full = next((name for name in FULL if name in found), None)
+        ratio = None if full is None else found[full]["ratio"]
         why = f"no runs were given ({REMEDY})" if self._folder is None else None
-        if self._folder is not None and "full" not in found:
+        if self._folder is not None and full is None:
             why = f"the runs have no switch of full fine-tuning yet ({REMEDY})"
         elif found and ratio is None:
-            why = "none of the tails was as right as full fine-tuning at its best"
+            why = f"none of the tails was as right as full fine-tuning ({full}) at its best"
         return {
             "flops_ratio_equal_accuracy": ratio,
+            "equal_accuracy_full_is": full,
+            "equal_accuracy_start": (self._settings or {}).get("start"),
             "equal_accuracy": found,
             **({} if why is None else {"equal_accuracy_absent": why}),
         }
@@ -331,7 +335,11 @@ def _print_headlines(result: dict[str, Any]) -> None:
             f"({one['flops_ratio_heads_computed']:.1f}x with heads computed in each step), {memory}"
         )
     ratio = result["flops_ratio_equal_accuracy"]
-    at_equal = result.get("equal_accuracy_absent") if ratio is None else f"{ratio:.1f}x fewer"
+    at_equal = result.get("equal_accuracy_absent")
+    if ratio is not None:
+        full, start = result["equal_accuracy_full_is"], result["equal_accuracy_start"]
+        begun = f" from {start}" if start else ""
+        at_equal = f"{ratio:.1f}x fewer than full fine-tuning ({full}{begun})"
     print(
         f"  FLOPs at equal accuracy: {at_equal}; the paper: up to "
         f"{theirs['flops_ratio_equal_accuracy']}x fewer, {theirs['memory_saved']:.0%} less memory"

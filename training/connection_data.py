@@ -163,9 +163,13 @@ def _held_out(
     numbers, question = np.unique(owners, return_inverse=True)
     questions = [items[number] for number in numbers]
     baselines = Baselines.fit([item for item in items if item.split == "train"])
+    about = [moments[rows[item.sample_token]] for item in questions]
+    # Scenes of two data sets may have the same name.
+    roots = {key: number for number, key in enumerate({id(moment.data): 0 for moment in about})}
     return HeldOut(
         questions,
         question,
-        [moments[rows[item.sample_token]].condition for item in questions],
+        [moment.condition for moment in about],
         baselines.predict(questions),
+        [f"{roots[id(moment.data)]}/{moment.scene}" for moment in about],
     )

@@ -36,12 +36,14 @@ class HeldOut:
         question: int64 `[decisions]`, row in `questions`; a question is right if all of its are.
         conditions: of light and weather, by question.
         guesses: answers that see no sensor, by name of the baseline.
+        scenes: by question; empty where they are not known, as in files of before.
     """
 
     questions: Sequence[QaItem]
     question: NDArray[np.int64]
     conditions: Sequence[str]
     guesses: Mapping[str, Sequence[str]]
+    scenes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def held_out_part(data: PreparedData, most: int, seed: int) -> PreparedData:
             np.searchsorted(chosen, known.question[decisions]),
             [known.conditions[place] for place in chosen],
             {name: [found[place] for place in chosen] for name, found in known.guesses.items()},
+            [known.scenes[place] for place in chosen] if known.scenes else (),
         ),
     )
 
@@ -168,6 +171,7 @@ def write_prepared(path: Path, data: PreparedData) -> None:
         "questions": [asdict(item) for item in data.known.questions],
         "question_conditions": list(data.known.conditions),
         "guesses": data.known.guesses,
+        "question_scenes": list(data.known.scenes),
     }
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     with open_atomic(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -222,6 +226,7 @@ def _read(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> Prepa
             arrays["known"],
             about["question_conditions"],
             about["guesses"],
+            about.get("question_scenes", ()),
         ),
         about["origin"],
     )

@@ -150,6 +150,23 @@ class TailModel(nn.Module):
         Returns:
             By block float32 `[batch, tokens, hidden_size]`.
         """
+        return self.streams_with_gradients(residual, lengths, blocks)
+
+    def streams_with_gradients(
+        self,
+        residual: Tensor,
+        lengths: Tensor,
+        blocks: Sequence[int],
+        low_rank: LowRank | None = None,
+    ) -> list[Tensor]:
+        """What `streams` gives, for training that goes through these blocks too.
+
+        Args:
+            residual: see `streams`.
+            lengths: see `streams`.
+            blocks: see `streams`.
+            low_rank: see `forward`.
+        """
         bias = self._bias(len(residual), residual.shape[1], None)
         x, found = residual, []
         for index in range(max(blocks) + 1):
@@ -157,7 +174,7 @@ class TailModel(nn.Module):
                 found.append(x)
             if index < max(blocks):
                 normed = self._norm(x, f"attention_norm{index}").to(self.dtype)
-                query, key, value = self._project(normed, index, None)
+                query, key, value = self._project(normed, index, low_rank)
                 attended = self._attend(query, key, value, lengths - 1, None, bias)
                 x = self._behind_attention(x, attended, index)
         return found

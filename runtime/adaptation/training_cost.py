@@ -48,6 +48,8 @@ class TrainingCost:
         widths: of a token, by encoder name.
         tail_blocks: depth N of the tail that gradients flow through.
         trained: names of the weights that are trained.
+        text_learns: whether what enters the tail has a gradient, as where blocks below it are
+            trained too.
     """
 
     spec: ConnectionSpec
@@ -56,6 +58,7 @@ class TrainingCost:
     widths: Mapping[str, int]
     tail_blocks: int
     trained: frozenset[str]
+    text_learns: bool = False
 
     @cached_property
     def _model(self) -> LanguageModelCost:
@@ -82,7 +85,7 @@ class TrainingCost:
 
     def backward(self, shape: BatchShape) -> int:
         """Gradients of the trained weights."""
-        if not self.trained:
+        if not self.trained and not self.text_learns:
             return 0
         model, blocks = self._model, self.tail_blocks
         rows = self._connection.rows(sum(shape.sensors.values()))
@@ -93,15 +96,16 @@ class TrainingCost:
             last = block == blocks - 1
             queries = 1 if last else shape.text
             # Cached text enters the first block: neither it nor the queries have a gradient.
-            products = 3 if block == 0 else 4
+            flows = block > 0 or self.text_learns
+            products = 4 if flows else 3
             total += products * shape.batch * model.attention(queries, keys) // 2
             total += model.after_attention(shape.batch * queries)
-            total += model.qkv(texts) if block else 0
+            total += model.qkv(texts) if flows else 0
             first, second = self._lora(texts)
-            if self.spec.lora_rank and block:
+            if self.spec.lora_rank and flows:
                 total += first + second
             if learns_lora:
-                total += first + second + (0 if block else second)
+                total += first + second + (0 if flows else second)
         return total
 
     def step(self, shape: BatchShape) -> int:
@@ -151,7 +155,7 @@ class TrainingCost:
 
     def _conditioned_back(self, shape: BatchShape) -> int:
         trained, spec, batch = self.trained, self.spec, shape.batch
-        total, upstream = 0, "summary" in trained
+        total, upstream = 0, "summary" in trained or self.text_learns
         for sensor, count in shape.sensors.items():
             modality = self.modalities[sensor]
             once = linear_flops(batch * count, self.widths[modality], spec.width)
@@ -159,7 +163,8 @@ class TrainingCost:
             total += ways * once
             upstream = upstream or bool(ways) or f"{modality}.in.b" in trained
         question = linear_flops(batch * shape.text, self.config.hidden_size, spec.width)
-        total += question * (("question.w" in trained) + ("question.norm" in trained))
+        into_text = self.text_learns or "question.norm" in trained
+        total += question * (("question.w" in trained) + into_text)
         upstream = upstream or any(name.startswith("question.") for name in trained)
         rows = self._connection.rows(sum(shape.sensors.values()))
         length = rows + shape.text

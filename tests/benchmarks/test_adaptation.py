@@ -51,6 +51,8 @@ SETTINGS: dict[str, Any] = {
         "full": (1e-2, 1e-3),
         "lora": (1e-2, 0.0),
         "prompt": (1e-2, 0.0),
+        "prefix-full": (1e-2, 1e-3),
+        "prefix-lora": (1e-2, 0.0),
     },
 }
 
@@ -101,7 +103,8 @@ def test_every_method_has_its_rows(finished: Path) -> None:
         if row["phase"] != "switch":
             continue
         flops = [point["flops"] for point in row["points"]]
-        assert flops == sorted(flops) and flops[0] > 0
+        assert flops == sorted(flops) and flops[0] == 0 < flops[1]
+        assert row["points"][0]["accuracy"] == row["accuracy_before"]
         assert flops[-1] == row["flops"] > row["head_flops"]
         assert row["points"][-1]["samples"] == 8 * 16
         assert row["head_flops"] > 0 if row["method"].startswith("tail") else not row["head_flops"]
@@ -158,7 +161,8 @@ def test_what_the_rows_come_to(finished: Path, tiny: TinyModels) -> None:
     needed = flops_to_reach(ours, goal)
     expected = None if needed is None else flops_to_reach(full, goal) / needed  # pyright: ignore[reportOptionalOperand]
     assert result["flops_ratio_vs_full"] == expected
-    equal = result["ratios"]["night"]["add"]["flops_equal_samples"]
+    assert result["full_is"] == "full"
+    equal = result["ratios"]["night"]["add"]["full"]["flops_equal_samples"]
     assert equal == pytest.approx(full["flops"] / ours["flops"])
     day = next(r for r in rows if r["phase"] == "day" and r["method"] == "tail-2")
     fall = day["by_condition"]["day"] - day["by_condition"]["night"]

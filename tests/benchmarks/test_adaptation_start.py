@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("torch", reason="what is trained is in torch")
 
-from tailwire.benchmarks.adaptation_start import fitted_start
+from tailwire.benchmarks.adaptation_start import depth_of_start, fitted_start
 from tailwire.runtime.connections import ConnectionSpec, weight_shapes
 from tailwire.runtime.model_config import LanguageModelConfig
 
@@ -63,3 +63,12 @@ def test_what_comes_later_is_not_known_yet() -> None:
     made = fitted_start(old, spec(5), MODEL, SIZES, SENSORS, {"lidar"}, 0)
     assert (made["lidar.in.w"] != old["lidar.in.w"]).any()
     assert (made["gate.lidar"][-3:] != old["gate.lidar"]).any()
+
+
+def test_at_the_same_depth_nothing_but_the_coming_modality_is_new() -> None:
+    old = earlier(3)
+    assert depth_of_start(old) == 3 and depth_of_start({}) is None
+    made = fitted_start(old, spec(3), MODEL, SIZES, SENSORS, {"lidar"}, 0)
+    for name, array in made.items():
+        is_new = name.startswith("lidar.") or name in ("gate.lidar", "sensor.lidar_top")
+        assert np.array_equal(array, old[name]) != is_new, name

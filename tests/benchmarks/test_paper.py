@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tailwire.benchmarks.input_level_methods import METHODS
+from tailwire.benchmarks.input_level_methods import BASELINES, METHODS, PREFIX_METHODS
 from tailwire.benchmarks.paper_costs import (
     PaperTask,
     frame_table,
@@ -63,7 +63,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", SPECS)
-@pytest.mark.parametrize("method", ["tail-2", "tail-6", *METHODS])
+@pytest.mark.parametrize("method", ["tail-2", "tail-6", *BASELINES])
 def test_a_sample_costs_what_its_learner_and_torch_count(
     one_thread: None, tiny: TinyModels, kind: str, method: str
 ) -> None:
@@ -85,13 +85,14 @@ def test_a_sample_costs_what_its_learner_and_torch_count(
 def test_rows_compare_with_full_fine_tuning(tiny: TinyModels) -> None:
     task = task_of(tiny)
     rows = {row["method"]: row for row in sample_table(task, [2, 4, 6])}
-    assert list(rows) == ["tail-2", "tail-4", "tail-6", *METHODS]
+    assert list(rows) == ["tail-2", "tail-4", "tail-6", *BASELINES]
     costs = [rows[f"tail-{depth}"]["flops_per_sample"] for depth in (2, 4, 6)]
     assert costs == sorted(costs)
     full = rows["full"]["flops_per_sample"]
     for row in rows.values():
         assert row["flops_ratio_vs_full"] == pytest.approx(full / row["flops_per_sample"], rel=1e-3)
         depth = row["tail_blocks"]
+        assert (depth is None) == (row["method"] in BASELINES)
         head = 0 if depth is None else head_flops(task, depth)
         assert row["flops_per_sample_heads_computed"] == round(
             sample_flops(task, row["method"]) + head
@@ -145,7 +146,9 @@ def switch(method: str, *points: tuple[float, int]) -> dict[str, Any]:
         "condition": "night",
         "change": "C->C+L",
         "accuracy": points[-1][0],
-        "points": [{"accuracy": share, "flops": flops} for share, flops in points],
+        "points": [
+            {"accuracy": share, "flops": flops, "standard_error": 0.02} for share, flops in points
+        ],
     }
 
 
@@ -159,12 +162,23 @@ def test_equal_accuracy_takes_the_cheapest_tail_that_is_as_right() -> None:
         {**switch("lora", (0.1, 1)), "failed": "it diverged"},
     ]
     found = equal_accuracy(rows, ["tail-4", "tail-6", "tail-10"], METHODS, "night")
-    assert found["full"] == {"ratio": 8.0, "method": "tail-10", "accuracy": 0.5}
-    assert found["prompt"] == {"ratio": None, "method": None, "accuracy": 0.9}
+    error = {"standard_error": 0.02}
+    assert found["full"] == {"ratio": 8.0, "method": "tail-10", "accuracy": 0.5, **error}
+    assert found["prompt"] == {"ratio": None, "method": None, "accuracy": 0.9, **error}
     assert "lora" not in found
     assert equal_accuracy(rows, ["tail-4"], METHODS, "rain") == {}
     table = accuracies(rows, ["tail-6"], "night")
     assert table["tail-6"]["added"] == 0.55 and table["tail-6"]["day"] is None
+
+
+def test_a_whole_model_costs_more_than_the_tail_behind_the_same_connection(
+    tiny: TinyModels,
+) -> None:
+    task = task_of(tiny)
+    costs = {name: sample_flops(task, name) for name in ("tail-2", *PREFIX_METHODS)}
+    assert costs["tail-2"] < costs["prefix-lora"] < costs["prefix-full"]
+    # Text alone runs through the blocks before the tail, sensors too at the input.
+    assert costs["prefix-full"] < sample_flops(task, "full")
 
 
 def test_runs_are_read_as_far_as_they_go(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_the_table_and_what_is_left_of_it(bench: Run) -> None:
     assert set(keys) <= set(result)
     assert result["data"]["sensors"] == MODALITIES
     assert result["machine"]["device"] == "cpu"
-    assert result["ratios"]["night"]["add"]["flops_equal_samples"] > 1
+    assert result["ratios"]["night"]["add"]["full"]["flops_equal_samples"] > 1
     assert "question only" in outcome.out and "tail-3" in outcome.out
     lines = Path("work/adaptation-runs.jsonl").read_text().splitlines()
     again = bench("--json")
@@ -87,6 +87,40 @@ def test_the_plain_kind_and_an_earlier_connection(bench: Run) -> None:
     assert settings["from"]
 
 
+def start_of(bench: Run) -> None:
+    """A connection of two blocks that was trained before."""
+    few = ("--depths", "2", "--baselines", "", "--conditions", "")
+    assert bench("--out", "first", *few).code == 0
+    Path("start").mkdir()
+    weights = Path("first/weights/tail-2.safetensors").read_bytes()
+    Path("start/connection.safetensors").write_bytes(weights)
+
+
+def test_without_steps_the_day_is_the_start(bench: Run) -> None:
+    start_of(bench)
+    # Later options win; neither depths nor baselines are named.
+    words = ("--depths", "2", "--from", "start", "--steps", "0", "--out", "second")
+    outcome = bench(*words, "--rates", "prefix-full=1e-4,prefix-lora=5e-4")
+    assert outcome.code == 0, outcome.err
+    result = outcome.json
+    assert result["complete"] and result["full_is"] == "prefix-full"
+    assert result["settings"]["rates"]["prefix-full"] == [1e-3, 1e-4]
+    assert result["settings"]["baselines"] == ["prefix-full", "prefix-lora"]
+    days = {row["method"]: row for row in result["rows"] if row["phase"] == "day"}
+    assert list(days) == ["tail-2", "prefix-full", "prefix-lora"]
+    first = json.loads(Path("first/adaptation-runs.jsonl").read_text())
+    assert all(row["flops"] == 0 for row in days.values())
+    assert {row["accuracy"] for row in days.values()} == {first["accuracy"]}
+    assert "full fine-tuning (prefix-full) over ours" in outcome.out
+    assert json.loads(Path("second/adaptation-settings.json").read_text())["start"] == "start"
+    for more, problem in (
+        (("--baselines", "full,prefix-full"), "and full have none"),
+        (("--depths", "2,3"), "and tail-3 have none"),
+        (("--depths", "3", "--ships", "3"), "--ships: the start is a connection of a tail of 2"),
+    ):
+        assert problem in bench(*words, "--out", "third", *more).error()
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
@@ -105,9 +139,11 @@ def test_the_plain_kind_and_an_earlier_connection(bench: Run) -> None:
         (["--kind", "magic"], "--kind: there is no kind 'magic'"),
         (["--width", "15"], "--width: width 15 is no multiple of heads 2"),
         (["--rates", "full=fast"], "--rates: 'full=fast' is no rate"),
+        (["--rates", "tail=1e-3/1e-3"], "--rates: 'tail=1e-3/1e-3' is no rate"),
+        (["--steps", "0", "--depths", "2"], "--from: with no steps by day the day is the start"),
         (["--from", "nowhere"], "--from: there is no connection.safetensors"),
         (["--batch", "1000"], "fewer than a batch of 1000"),
-        (["--steps", "0"], "--steps: 0 is no such number"),
+        (["--steps", "-1"], "--steps: -1 is no such number"),
     ],
 )
 def test_wrong_input(bench: Run, words: list[str], problem: str) -> None:

@@ -1,0 +1,73 @@
+"""How sure accuracies and ratios of an adaptation benchmark are: questions drawn again by scene.
+
+Questions about one scene are alike, so errors are those of scenes. Numpy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Draws of an interval, and its ends in percent.
+DRAWS, ENDS = 2000, (2.5, 97.5)
+
+
+def standard_error(values: NDArray[np.floating], block: NDArray[np.integer]) -> float | None:
+    """Standard error of the mean where values of a block go together.
+
+    The linearised variance of a ratio mean over clusters (Cochran, Sampling Techniques, 1977).
+
+    Args:
+        values: `[n]`.
+        block: `[n]`, number of the block of each.
+
+    Returns:
+        None for fewer than two blocks.
+    """
+    numbers, place = np.unique(block, return_inverse=True)
+    if len(numbers) < 2:
+        return None
+    sums = np.bincount(place, values - values.mean())
+    count = len(numbers)
+    return float(np.sqrt(count / (count - 1) * np.square(sums).sum()) / len(values))
+
+
+def unpacked(points: Sequence[dict[str, Any]], questions: int) -> NDArray[np.bool_] | None:
+    """Which questions each look found right, `[looks, questions]`; None for rows of before."""
+    if not all("right" in point for point in points):
+        return None
+    packed = [np.frombuffer(bytes.fromhex(point["right"]), np.uint8) for point in points]
+    return np.unpackbits(np.stack(packed), axis=1, count=questions).astype(np.bool_)
+
+
+def drawn_accuracies(
+    right: Sequence[NDArray[np.bool_]], block: NDArray[np.integer], seed: int = 0
+) -> list[NDArray[np.float64]]:
+    """Accuracies of looks when blocks are drawn again with replacement.
+
+    Args:
+        right: of each run `[looks, questions]`, about the same questions.
+        block: `[questions]`.
+        seed: of the draws.
+
+    Returns:
+        Of each run `[DRAWS, looks]`; the same blocks are drawn for all.
+    """
+    numbers, place = np.unique(block, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    times = rng.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)), DRAWS)
+    sizes = times @ np.bincount(place, minlength=len(numbers))
+    found = []
+    for looks in right:
+        sums = np.stack([np.bincount(place, look, minlength=len(numbers)) for look in looks])
+        found.append(times @ sums.T / sizes[:, None])
+    return found
+
+
+def interval(values: NDArray[np.floating]) -> list[float]:
+    """Of 95 %, from draws."""
+    # No mean of two draws: a ratio may be infinite.
+    return np.percentile(values, ENDS, method="nearest").tolist()
