@@ -197,7 +197,7 @@ class AdaptationBench:
             row |= connection_flops(learner, self._on_device, samples, self._base, config)
             return learner, weights, row
         learner = methods.input_level(method, self._base)
-        run = RunSettings(settings.steps, settings.batch, settings.seed)
+        run = self._run_of(settings.steps)
         samples, exam = self._data.learned("day"), self._exams["day"]
         row = learn(learner, self._on_device, samples, self._base, exam, run, memory, self._looked)
         state = learner.model.trained_state()
@@ -237,7 +237,7 @@ class AdaptationBench:
     def _switch(self, method: str, condition: str, change: str) -> Row:
         settings, after = self._settings, self._after[change]
         day = self._day_weights(method)
-        run = RunSettings(settings.switch_steps, settings.batch, settings.seed)
+        run = self._run_of(settings.switch_steps)
         samples, exam = self._data.learned(condition), self._exams[condition]
         with PeakMemory(self._device) as memory:
             learner = self._methods.switching(method, change, day)
@@ -282,6 +282,10 @@ class AdaptationBench:
                 found = self._day[method]
             self._day[method] = found
         return self._day[method]
+
+    def _run_of(self, steps: int) -> RunSettings:
+        settings = self._settings
+        return RunSettings(steps, settings.batch, settings.seed, looks=settings.looks)
 
     def _looked(self, step: int, steps: int) -> None:
         self._tell(f"step {step} of {steps}")

@@ -21,6 +21,8 @@ RATES: Mapping[str, tuple[float, float]] = {
     "prefix-full": (1e-3, 1e-4),
     "prefix-lora": (1e-3, 0.0),
 }
+#: Where a run is looked at behind its start, as shares of its steps.
+LOOKS = (1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1.0)
 #: Depth whose speed is told beside that of the one that ships, and steps that are timed.
 SPEED_DEPTH, TIMED_STEPS = 10, 10
 
@@ -48,6 +50,7 @@ class BenchSettings:
         row_weight: likewise.
         switch_trains: `needed` by the coming modality, or `all` weights of the connection.
         precision: of products.
+        looks: shares of the steps of a run behind which held-out questions are asked.
         rates: by method.
         seed: of everything.
     """
@@ -70,6 +73,7 @@ class BenchSettings:
     row_weight: float = 1.0
     switch_trains: str = "needed"
     precision: str = "bfloat16"
+    looks: tuple[float, ...] = LOOKS
     rates: Mapping[str, tuple[float, float]] = field(default_factory=lambda: dict(RATES))
     seed: int = 0
 
@@ -109,20 +113,23 @@ class Task(NamedTuple):
 def tasks_of(settings: BenchSettings) -> Iterator[Task]:
     """All rows, the most telling ones first.
 
-    The depth that ships and the baselines at the first condition, its other depths, then the other
-    conditions, where the pair that the ratios are about comes first.
+    The depth that ships and the baselines at the first condition, change by change; its other
+    depths, then the other conditions, where the pair that the ratios are about comes first.
     """
     ships = f"tail-{settings.ships}"
     others = [f"tail-{depth}" for depth in settings.depths if depth != settings.ships]
     first, *rest = settings.conditions or (None,)
     timed = {ships, f"tail-{SPEED_DEPTH}"}
-    for method in (ships, *settings.baselines, *others):
-        yield Task("day", method)
-        if first is None:
-            continue
-        yield from (Task("switch", method, first, change) for change in CHANGES)
-        if method in timed:
-            yield Task("timing", method, first, "C->C+L")
+    for together in ((ships, *settings.baselines), *((method,) for method in others)):
+        for number, change in enumerate(CHANGES):
+            for method in together:
+                if not number:
+                    yield Task("day", method)
+                if first is not None:
+                    yield Task("switch", method, first, change)
+        for method in together:
+            if method in timed and first is not None:
+                yield Task("timing", method, first, "C->C+L")
     pair = (ships, "full", PREFIX_METHODS[0])
     main = [method for method in pair if method in (ships, *settings.baselines)]
     left = [method for method in settings.baselines if method not in main]

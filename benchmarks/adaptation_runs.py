@@ -23,13 +23,12 @@ from ..runtime.adaptation.samples import Samples
 from ..runtime.adaptation.training_config import TrainingConfig
 from .adaptation_data import DeviceData, Exam
 from .adaptation_learners import Learner, TailLearner
+from .adaptation_plan import LOOKS
 
 CUDA_MEMORY_METHOD = (
     "torch.cuda.max_memory_allocated while training, above what was allocated before the method's "
     "weights and head states were there; looks at held-out questions are left out"
 )
-#: Where a run is looked at behind its start, as shares of its steps.
-LOOKS = (1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1.0)
 _CLIP = 1.0
 _WEIGHT_DECAY = 0.01
 _WARMUP = 0.08
@@ -44,12 +43,14 @@ class RunSettings:
         batch: decisions of a step.
         seed: of the order of decisions.
         exam_batch: decisions of one pass when held-out questions are looked at.
+        looks: where that is done behind the start, as shares of the steps; always at the end.
     """
 
     steps: int
     batch: int
     seed: int
     exam_batch: int = 1024
+    looks: Sequence[float] = LOOKS
 
 
 class PeakMemory:
@@ -127,7 +128,7 @@ def learn(
     optimizer = _optimizer(learner)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     order = BatchOrder(_sizes(data, samples, sensors), settings.batch, (settings.seed,))
-    looks = sorted({max(1, round(share * settings.steps)) for share in LOOKS})
+    looks = {max(1, round(share * settings.steps)) for share in (*settings.looks, 1)}
     before = exam.seen(examine(learner, data, exam, sensors, settings.exam_batch))
     flops = head_flops = 0
     seconds = 0.0

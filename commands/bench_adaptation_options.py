@@ -108,6 +108,12 @@ def add_adaptation(benches: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("--batch", **number, default=256, help="decisions of a step (256)")
     parser.add_argument("--questions", **number, default=1500, help="held out, a condition (1500)")
     parser.add_argument(
+        "--looks",
+        metavar="LIST",
+        help="shares of the steps of a run behind which held-out questions are asked; for a whole "
+        "model on a CPU that takes longer than training (ten, from 0.0625 to 1)",
+    )
+    parser.add_argument(
         "--rates",
         metavar="LIST",
         default="",
@@ -134,7 +140,7 @@ def chosen_settings(arguments: Namespace) -> BenchSettings:
     Raises:
         ConfigError: naming the option.
     """
-    from ..benchmarks.adaptation_plan import RATES, BenchSettings
+    from ..benchmarks.adaptation_plan import LOOKS, RATES, BenchSettings
     from ..simulation.questions.conditions import CONDITIONS, check_conditions
 
     text = arguments.conditions
@@ -182,6 +188,7 @@ def chosen_settings(arguments: Namespace) -> BenchSettings:
         row_weight=arguments.row_weight,
         switch_trains=arguments.switch_trains,
         precision=arguments.compute,
+        looks=LOOKS if arguments.looks is None else _looks(arguments.looks),
         rates=_rates(arguments.rates, RATES),
         seed=arguments.seed,
     )
@@ -208,6 +215,18 @@ def read_depths(text: str, example: str = _DEPTHS) -> list[int]:
             f"'{text}' are no depths", field="--depths", remedy=f"give numbers, e.g. {example}"
         )
     return found
+
+
+def _looks(text: str) -> tuple[float, ...]:
+    try:
+        found = sorted({float(part) for part in comma_list(text, "--looks")})
+    except ValueError:
+        found = []
+    if not found or not all(0 < share <= 1 for share in found):
+        raise ConfigError(
+            f"'{text}' are no shares", field="--looks", remedy="give some, e.g. 0.125,0.25,0.5,1"
+        )
+    return tuple(found)
 
 
 def _baselines(text: str) -> tuple[str, ...]:

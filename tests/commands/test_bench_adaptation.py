@@ -100,12 +100,16 @@ def test_without_steps_the_day_is_the_start(bench: Run) -> None:
     start_of(bench)
     # Later options win; neither depths nor baselines are named.
     words = ("--depths", "2", "--from", "start", "--steps", "0", "--out", "second")
-    outcome = bench(*words, "--rates", "prefix-full=1e-4,prefix-lora=5e-4")
+    rates = ("--rates", "prefix-full=1e-4,prefix-lora=5e-4")
+    outcome = bench(*words, *rates, "--switch-steps", "4", "--looks", "0.5")
     assert outcome.code == 0, outcome.err
     result = outcome.json
     assert result["complete"] and result["full_is"] == "prefix-full"
     assert result["settings"]["rates"]["prefix-full"] == [1e-3, 1e-4]
     assert result["settings"]["baselines"] == ["prefix-full", "prefix-lora"]
+    for row in result["rows"]:
+        if row["phase"] == "switch":
+            assert [point["step"] for point in row["points"]] == [0, 2, 4]
     days = {row["method"]: row for row in result["rows"] if row["phase"] == "day"}
     assert list(days) == ["tail-2", "prefix-full", "prefix-lora"]
     first = json.loads(Path("first/adaptation-runs.jsonl").read_text())
@@ -139,6 +143,7 @@ def test_without_steps_the_day_is_the_start(bench: Run) -> None:
         (["--kind", "magic"], "--kind: there is no kind 'magic'"),
         (["--width", "15"], "--width: width 15 is no multiple of heads 2"),
         (["--rates", "full=fast"], "--rates: 'full=fast' is no rate"),
+        (["--looks", "0.5,2"], "--looks: '0.5,2' are no shares"),
         (["--rates", "tail=1e-3/1e-3"], "--rates: 'tail=1e-3/1e-3' is no rate"),
         (["--steps", "0", "--depths", "2"], "--from: with no steps by day the day is the start"),
         (["--from", "nowhere"], "--from: there is no connection.safetensors"),
