@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.model_config import LanguageModelConfig, Precision
-from ..runtime.native_decode import INDEX_NAME, MATRICES, ROW_GROUP, WEIGHTS_NAME
+from ..runtime.native_weights import INDEX_NAME, MATRICES, ROW_GROUP, WEIGHTS_NAME
 from .checkpoint import Checkpoint
 from .llm_layers import rotary_tables
 from .quantize import to_int4, to_int8

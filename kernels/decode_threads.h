@@ -7,6 +7,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "block_weights.h"
 #include "decode_products.h"
 
 #if defined(__x86_64__)
@@ -18,19 +19,6 @@
 #endif
 /* Spins before a waiting thread lets others on its core, and before it sleeps between tokens. */
 enum { SPINS_TO_YIELD = 4000, SPINS_TO_SLEEP = 20000 };
-
-typedef struct {
-    int32_t blocks, hidden, heads, kv_heads, head_dim, ffn, bits, threads;
-    float norm_epsilon;
-} Shape;
-
-/* Weights of a block; a bias may be NULL. */
-typedef struct {
-    const uint8_t *qkv, *output, *ffn_in, *ffn_out;
-    const float *qkv_bias, *output_bias, *ffn_in_bias, *ffn_out_bias;
-    const float *attention_norm, *ffn_norm;
-    float qkv_factor, output_factor, ffn_in_factor, ffn_out_factor;
-} Block;
 
 /* Keys and values of a block: [kv_heads][capacity][head_dim]. The rows first .. next - 1 are seen,
  * the new token becomes row `next`. A LoRA adds (x A) B to the packed projections, with A

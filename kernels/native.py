@@ -38,6 +38,11 @@ ADDRESS, COUNT, FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 Signatures = Mapping[str, tuple[Sequence[type], type | None]]
 
 
+def sources(*names: str) -> tuple[Path, ...]:
+    """Files of this folder: the one to compile, then those that it includes."""
+    return tuple(Path(__file__).with_name(name) for name in names)
+
+
 def load_native(
     sources: Sequence[Path], folder: Path, machine: str, flags: Sequence[str] = REORDERED
 ) -> tuple[ctypes.CDLL | None, str]:

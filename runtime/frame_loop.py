@@ -78,7 +78,9 @@ class FrameLoop:
         """
         if not asked:
             return []
-        with self.experience.memory.frame(), self.experience.energy.frame():
+        calling = self._parts.perception.calling
+        # Last, so that a thread that measures may run anywhere.
+        with self.experience.memory.frame(), self.experience.energy.frame(), calling.kept():
             decided = self.looking.look(asked, orders, clock)
             replies, passes = self._replies(asked, decided, orders, clock)
         for part in passes:

@@ -7,6 +7,7 @@ Continuation token by token is in `packed_cache.py` (many questions) and `text_c
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,8 +26,9 @@ from .kv_prefix import KvPrefix
 from .lora import CutNorms, Lora, lora_inputs
 from .model_config import LanguageModelConfig
 from .model_manifest import BlockGroup, read_manifest
+from .native_blocks import NativeBlocks, open_blocks
 from .native_decode import NativeDecoder, open_decoder
-from .on_device import ReadWhenAsked, run_keeping
+from .on_device import ReadWhenAsked, is_on_device, run_keeping
 from .packing import MASKED, PackedLayout, pack_lengths, packed_bias
 from .tail_rows import join_prefixes, no_rows, rows_in_front, side_by_side
 from .vocabulary import VocabularyTable
@@ -114,8 +116,11 @@ class LanguageModel:
             engine.close()
         if self._logits is not None:
             self._logits.close()
-        if "native" in self.__dict__ and self.native[0] is not None:
-            self.native[0].close()
+        for name in ("native", "native_blocks"):
+            # Only what was made; from now on, nothing is.
+            made = self.__dict__.setdefault(name, (None, "the model is closed"))[0]
+            if made is not None:
+                made.close()
 
     @cached_property
     def native(self) -> tuple[NativeDecoder | None, str]:
@@ -124,6 +129,17 @@ class LanguageModel:
         Made when first asked for, which may run the machine's compiler for seconds.
         """
         return open_decoder(self._folder, self.manifest, threads=self._threads)
+
+    @cached_property
+    def native_blocks(self) -> tuple[NativeBlocks | None, str]:
+        """What runs blocks in C, or None and why the engines do; made when first asked for."""
+        return open_blocks(self._folder, self.manifest, threads=self._threads)
+
+    def engines_only(self) -> LanguageModel:
+        """This model with its blocks left to the engines; it shares all else, closing too."""
+        other = copy.copy(self)
+        other.__dict__["native_blocks"] = (None, "switched off")
+        return other
 
     def encode(self, token_ids: Sequence[int], depths: Sequence[int]) -> HeadState:
         """Run a question through the head, as deep as the shallowest of `depths` allows.
@@ -156,6 +172,9 @@ class LanguageModel:
             raise ConfigError(
                 "no tail depth is asked for", field="depths", remedy="give at least one"
             )
+        ours = self.native_blocks[0]
+        if ours is not None:
+            return HeadState(ids, *ours.head(self.embedding.rows(ids), sorted(boundaries)))
         layout = pack_lengths([len(ids)])
         residual, qkv = self.embed_tokens(ids, layout.position_ids)
         states: dict[int, KeyValue] = {0: (residual, qkv)} if 0 in boundaries else {}
@@ -235,11 +254,16 @@ class LanguageModel:
             lora.check_fits(self.config, boundary)
         packed = self._packed.get(heads, boundary)
         layout, residual = packed.layout, packed.residual
+        if every_token:
+            layout = replace(layout, last_index=np.arange(layout.tokens, dtype=np.int64))
+        ours = self._native_for(joined, lora)
+        if ours is not None:
+            qkv = packed.projections(lora, self._cut_norms)
+            final, caches = ours.tail(packed, qkv, joined, owner, lora, layout.last_index)
+            return TailResult(final, tuple(heads), layout, joined, owner, boundary, caches, lora)
         can = self.attends_apart
         side = side_by_side(self.config, packed, prefix, joined) if can else None
         qkv = packed.projections(lora, self._cut_norms)
-        if every_token:
-            layout = replace(layout, last_index=np.arange(layout.tokens, dtype=np.int64))
         cache: dict[int, KeyValue] = {}
         outputs: dict[str, Float] = {}
         for group, engine in self.groups:
@@ -264,9 +288,16 @@ class LanguageModel:
             held = ApartCaches(cache, side, shared=isinstance(prefix, KvPrefix))
         return TailResult(final, tuple(heads), layout, joined, owner, boundary, held, lora)
 
+    def _native_for(self, front: KvPrefix | None, lora: Lora | None) -> NativeBlocks | None:
+        """The C code, where it takes such rows and branches."""
+        if front is not None and is_on_device(front.keys):
+            return None
+        native = self.native_blocks[0]
+        return native if native is not None and native.fits(lora) else None
+
     def logits(self, final: Float) -> Float:
         """Float32 `[rows, vocab_size]` of final states `[rows, embedding_size]`."""
-        native = self.native[0] if len(final) == 1 else None
+        native = self.native[0] if len(final) == 1 else self.native_blocks[0]
         if native is not None:
             return native.logits(final)
         if self._logits is None:

@@ -7,44 +7,25 @@ from disk, so what is never decoded costs no memory.
 from __future__ import annotations
 
 import ctypes
-import json
-import platform
 import threading
 import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..kernels import native
 from ..kernels.native import ADDRESS, COUNT
-from .engine_key import machine_identity
-from .errors import CacheError, EngineError
-from .files import cache_dir
+from .errors import EngineError
 from .head_state import Float, KeyValue
 from .model_manifest import ModelManifest
+from .native_weights import WEIGHTS_NAME, NativeWeights, load_for
 from .thread_choice import ThreadChoice
-from .vocabulary import BLOCK
 
-WEIGHTS_NAME = "decode.bin"
-INDEX_NAME = "decode.json"
-
-#: Names of a block's matrices, in the index and in `export.weights.Block`.
-MATRICES = ("qkv", "output", "ffn_in", "ffn_out")
-
-#: Rows that are computed side by side.
-ROW_GROUP = 16
-
-#: Architectures with vector code of their own.
-_TUNED_FOR = ("x86_64", "AMD64")
-
-_SOURCES = tuple(
-    Path(native.__file__).with_name(name)
-    for name in ("decode_step.c", "decode_products.h", "decode_threads.h")
+_SOURCES = native.sources(
+    "decode_step.c", "decode_products.h", "decode_threads.h", "block_weights.h"
 )
 
 _FUNCTIONS: native.Signatures = {
@@ -53,23 +34,6 @@ _FUNCTIONS: native.Signatures = {
     "decoder_step": ([ADDRESS, ADDRESS, COUNT, ADDRESS, ADDRESS], ctypes.c_int),
     "decoder_logits": ([*[ADDRESS] * 4, COUNT, ADDRESS], None),
 }
-
-
-class _Shape(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int32) for name in ("blocks", "hidden", "heads", "kv_heads")),
-        *((name, ctypes.c_int32) for name in ("head_dim", "ffn", "bits", "threads")),
-        ("norm_epsilon", ctypes.c_float),
-    )
-
-
-class _Block(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in MATRICES),
-        *((f"{name}_bias", ctypes.c_void_p) for name in MATRICES),
-        *((name, ctypes.c_void_p) for name in ("attention_norm", "ffn_norm")),
-        *((f"{name}_factor", ctypes.c_float) for name in MATRICES),
-    )
 
 
 class _Rows(ctypes.Structure):
@@ -109,44 +73,23 @@ class NativeDecoder:
             OSError, ValueError, KeyError: a file is missing or corrupt.
             MemoryError: there is no memory for the buffers.
         """
-        config = manifest.config
         native.declare(library, _FUNCTIONS)
         self._library = library
-        self._config = config
-        index: dict[str, dict[str, Any]] = json.loads((folder / INDEX_NAME).read_bytes())
-        self._weights = np.memmap(folder / WEIGHTS_NAME, dtype=np.uint8, mode="r")
-        if any(e["offset"] + e["bytes"] > len(self._weights) for e in index.values()):
-            raise ValueError(f"{WEIGHTS_NAME} is cut off")
-        self._codes, self._scales = _map_head(folder / manifest.head_table)
-        if self._codes.shape != (config.vocab_size, config.hidden_size):
-            raise ValueError("the output matrix does not fit the model")
-        start = self._weights.ctypes.data
-        addresses = {name: start + int(entry["offset"]) for name, entry in index.items()}
-        blocks = (_Block * config.num_blocks)(
-            *(_block(number, index, addresses) for number in range(config.num_blocks))
-        )
+        self._config = manifest.config
+        weights = NativeWeights(folder, manifest)
+        self._weights = weights
         self._choice, self._turn = ThreadChoice(max(1, threads)), threading.Lock()
         #: By number of threads; the weights are shared.
         self._handles: dict[int, int] = {}
         self.close = weakref.finalize(self, _close, self._library, self._handles)
         for count in {max(1, threads), 1}:
-            shape = _Shape(
-                config.num_blocks,
-                config.hidden_size,
-                config.num_heads,
-                config.num_kv_heads,
-                config.head_dim,
-                config.ffn_size,
-                8 if manifest.precision == "int8" else 4,
-                count,
-                config.norm_eps,
-            )
+            shape = weights.shape(count)
             handle = self._library.decoder_open(
                 ctypes.byref(shape),
-                blocks,
-                addresses["final_norm"],
-                addresses["cosines"],
-                addresses["sines"],
+                weights.blocks,
+                weights.addresses["final_norm"],
+                weights.addresses["cosines"],
+                weights.addresses["sines"],
             )
             if not handle:
                 self.close()
@@ -180,9 +123,9 @@ class NativeDecoder:
         self._library.decoder_logits(
             self._handles[self._choice.count],
             final.ctypes.data,
-            self._codes.ctypes.data,
-            self._scales.ctypes.data,
-            len(self._codes),
+            self._weights.codes.ctypes.data,
+            self._weights.scales.ctypes.data,
+            len(self._weights.codes),
             logits.ctypes.data,
         )
         return logits
@@ -227,16 +170,7 @@ def open_decoder(
     folder: Path, manifest: ModelManifest, *, threads: int
 ) -> tuple[NativeDecoder | None, str]:
     """The native decoder of a folder of engines, or None and why there is none."""
-    if platform.machine() not in _TUNED_FOR:
-        # The portable C path is correct there, but nobody has measured it against the engines.
-        return None, f"native decoding has not been tuned for {platform.machine()}"
-    if not (folder / INDEX_NAME).exists():
-        return None, f"{manifest.name} at {manifest.precision} has no weights for native decoding"
-    try:
-        cache = cache_dir() / "native"
-    except CacheError as error:
-        return None, str(error)
-    library, reason = native.load_native(_SOURCES, cache, machine_identity())
+    library, reason = load_for(folder, manifest, _SOURCES)
     if library is None:
         return None, reason
     try:
@@ -248,26 +182,3 @@ def open_decoder(
 def _close(library: ctypes.CDLL, handles: Mapping[int, int]) -> None:
     for handle in handles.values():
         library.decoder_close(handle)
-
-
-def _map_head(stem: Path) -> tuple[NDArray[np.int8], Float]:
-    codes = np.load(stem.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-    scales_path = stem.with_name(f"{stem.name}.scales.npy")
-    scales = np.load(scales_path, mmap_mode="r", allow_pickle=False)
-    fits = scales.shape == (codes.shape[0], codes.shape[1] // BLOCK)
-    if codes.dtype != np.int8 or scales.dtype != np.float32 or not fits:
-        raise ValueError("the output matrix has no 8-bit codes")
-    return codes, scales
-
-
-def _block(
-    number: int, index: Mapping[str, Mapping[str, Any]], addresses: Mapping[str, int]
-) -> _Block:
-    names = [*MATRICES, *(f"{name}_bias" for name in MATRICES), "attention_norm", "ffn_norm"]
-    values: dict[str, Any] = {name: addresses.get(f"{number}.{name}") for name in names}
-    for name in (*MATRICES, "attention_norm", "ffn_norm"):
-        if values[name] is None:
-            raise ValueError(f"{name} of block {number} is missing")
-    for name in MATRICES:
-        values[f"{name}_factor"] = float(index[f"{number}.{name}"]["factor"])
-    return _Block(**values)

@@ -22,7 +22,7 @@ from .frames import SensorFrame, SensorGeometry
 from .metrics import StageClock, resident_memory_bytes
 from .reloadable_engine import ReloadableEngine
 from .standpoint import Standpoint
-from .worker_cpus import Spread
+from .worker_cpus import CallingThread, Spread
 
 Float = NDArray[np.float32]
 
@@ -75,6 +75,8 @@ class Perception:
         self._mounts = dict(mounts or {})
         #: Frames that were encoded lately, of sensors whose encoder wants an earlier one.
         self._history: dict[str, list[SensorFrame]] = {}
+        #: The thread that frames are called for from.
+        self.calling = CallingThread(threads)
         self._pool = ThreadPoolExecutor(
             threads, thread_name_prefix="tailwire-prepare", initializer=Spread(threads)
         )

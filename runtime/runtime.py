@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from .answering import AskedQuestion, Reply, stream_reply
 from .asking import as_question
+from .blas_threads import OneThread
 from .decoding import TextPiece
 from .errors import ConfigError
 from .frame_clock import FrameClock
@@ -74,6 +75,7 @@ class Runtime(Steering):
             now=now,
         )
         self._ids = itertools.count(1)
+        self._one_thread = OneThread()
 
     def close(self) -> None:
         """Free all engines; from then on questions raise EngineError.
@@ -86,6 +88,7 @@ class Runtime(Steering):
         with self._lock:
             self._loop.experience.energy.close()
             self._parts.close()
+        self._one_thread.close()
 
     def __enter__(self) -> Runtime:
         return self

@@ -262,7 +262,7 @@ class CountedRuntime:
         tiny.model("llama", precision)
         self.counter = Counter()
         engines = tiny.engines("llama", precision)
-        model = LanguageModel(engines, self.counter.load, threads=1)
+        model = LanguageModel(engines, self.counter.load, threads=1).engines_only()
         spec = connection_spec(kind, lora_rank=lora_rank)
         self.fake = fake_runtime(model, folder, spec, load_engine=self.counter.load)
         self.runtime = self.fake.runtime

@@ -14,7 +14,13 @@ import pytest
 from onnx import TensorProto, helper
 
 from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
-from tailwire.runtime.worker_cpus import Spread, affinities, allowed_cpus, cpu_parts
+from tailwire.runtime.worker_cpus import (
+    CallingThread,
+    Spread,
+    affinities,
+    allowed_cpus,
+    cpu_parts,
+)
 
 needs_two_cpus = pytest.mark.skipif(
     len(allowed_cpus()) < 2, reason="needs a system that names two CPUs of this process"
@@ -78,11 +84,49 @@ def test_threads_of_a_pool_keep_apart() -> None:
     assert tuple(sorted(os.sched_getaffinity(0))) == allowed_cpus()
 
 
+@needs_two_cpus
+def test_a_caller_keeps_off_the_cpus_of_its_workers_for_a_while() -> None:
+    mine = allowed_cpus()
+    first, second, *_ = cpu_parts(mine, 2)
+    calling = CallingThread(2)
+    with calling.kept():
+        assert os.sched_getaffinity(0) == set(first)
+        # Who makes threads meanwhile still knows of all CPUs, and finds the same parts.
+        assert allowed_cpus() == mine
+        with ThreadPoolExecutor(2, initializer=Spread(2)) as pool:
+            found = [*pool.map(lambda _: (time.sleep(0.05), os.sched_getaffinity(0))[1], range(2))]
+        assert found == [set(first), set(second)] or found == [set(second), set(first)]
+        with calling.kept():
+            assert os.sched_getaffinity(0) == set(first)
+        assert os.sched_getaffinity(0) == set(first)
+    assert os.sched_getaffinity(0) == set(mine)
+    with pytest.raises(KeyError), calling.kept():
+        raise KeyError
+    assert os.sched_getaffinity(0) == set(mine)
+
+
+@needs_two_cpus
+def test_a_caller_that_was_kept_elsewhere_stays_there() -> None:
+    mine = allowed_cpus()
+    calling = CallingThread(2)
+    os.sched_setaffinity(0, mine[-1:])
+    try:
+        with calling.kept():
+            assert os.sched_getaffinity(0) == set(mine[-1:])
+        assert os.sched_getaffinity(0) == set(mine[-1:])
+    finally:
+        os.sched_setaffinity(0, mine)
+    with CallingThread(1).kept():
+        assert os.sched_getaffinity(0) == set(mine)
+
+
 def test_a_system_that_names_no_cpus_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert allowed_cpus() == ()
     assert affinities(2) is None
     Spread(2)()
+    with CallingThread(2).kept():
+        assert allowed_cpus() == ()
 
 
 def _threads() -> set[int]:
