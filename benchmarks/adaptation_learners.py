@@ -210,11 +210,11 @@ class PrefixLearner:
             connection: as deep as the tail, without a LoRA of its own.
             data: what is learned.
             trained: names of the connection's weights, None for all.
-            rates: peaks of the learning rate, beside the language model and of itself.
+            rates: peaks of the learning rate, of the connection and of the language model, or of
+                its LoRA.
         """
         self.model, self.connection, self._data = model, connection.to(model.device), data
-        branches, own = model.trained()
-        self.rates = [([*connection.trained(trained), *branches], rates[0]), (own, rates[1])]
+        self.rates = [(connection.trained(trained), rates[0]), (model.trained(), rates[1])]
         sizes, of = data.data.sizes, data.data.modalities
         names = weight_shapes(connection.spec, model.config, sizes, of)
         kept = frozenset(names if trained is None else trained)
@@ -263,11 +263,13 @@ def switched_weights(
     config: LanguageModelConfig,
     change: SensorChange,
     seed: int,
+    *,
+    random: bool = False,
 ) -> Weights:
     """Weights that a change of sensors starts from.
 
-    A coming modality begins as the one that serves, since the tokens of both are objects; a LoRA
-    begins as one that changes nothing.
+    A coming modality begins as the one that serves, since the tokens of both are objects, or at
+    random; a LoRA begins as one that changes nothing.
 
     Args:
         day: the connection's weights that serve.
@@ -275,17 +277,19 @@ def switched_weights(
         spec: of the connection that is trained, with its LoRA.
         config: of the language model.
         change: of sensors.
-        seed: of the LoRA.
+        seed: of the LoRA, and of what begins at random.
+        random: whether a coming modality does.
     """
     weights = {name: np.array(array, np.float32) for name, array in day.items()}
     serving = [data.modalities[sensor] for sensor in change.old]
-    for sensor in change.coming:
-        modality = data.modalities[sensor]
+    coming = dict.fromkeys(data.modalities[sensor] for sensor in change.coming)
+    chance = np.random.default_rng([seed, 2])
+    for modality in coming:
         if modality in serving:
             continue
         for name in modality_weights(weights, modality):
-            source = name.replace(modality, serving[0], 1)
-            weights[name] = weights[source].copy()
+            source = weights[name.replace(modality, serving[0], 1)]
+            weights[name] = initial_weight(name, source.shape, chance) if random else source.copy()
     rng = np.random.default_rng([seed, 1])
     for name, shape in weight_shapes(spec, config, data.sizes, data.modalities).items():
         if name not in weights:

@@ -102,7 +102,13 @@ class BenchMethods:
         spec = self.spec(self._depth(method)).model_copy(update={"lora_rank": rank})
         sensors = SensorChange(self._base, tuple(self._after[change]))
         weights = switched_weights(
-            day, self._data, spec, self._weights.config, sensors, settings.seed
+            day,
+            self._data,
+            spec,
+            self._weights.config,
+            sensors,
+            settings.seed,
+            random=settings.coming == "random",
         )
         names = None
         if settings.switch_trains == "needed":
@@ -129,7 +135,9 @@ class BenchMethods:
             of = self._data.modalities
             serving = of[self._base[0]]
             for modality in {of[s] for s in sensors} - {of[s] for s in self._base}:
-                model.begin_modality(modality, serving)
+                # By day its projector was not trained, and is random still.
+                if self._settings.coming == "like":
+                    model.begin_modality(modality, serving)
         return InputLearner(model, self._on_device, sensors, self._settings.rates[method])
 
     def tail_learner(

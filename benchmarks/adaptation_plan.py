@@ -12,14 +12,15 @@ from .input_level_methods import METHODS, PREFIX_METHODS
 
 #: How the sensors change, and what adaptation on the device calls that.
 CHANGES: Mapping[str, Mode] = {"C->C+L": "add", "C->L": "replace", "C": "polish"}
-#: Peaks of the learning rate: of what is new, and of the language model itself.
+#: Peaks of the learning rate: of what is new, and of the language model itself; of prefix-lora
+#: those of the connection and of the LoRA.
 RATES: Mapping[str, tuple[float, float]] = {
     "tail": (1e-3, 0.0),
     "full": (1e-3, 1e-4),
     "lora": (1e-3, 0.0),
     "prompt": (3e-3, 0.0),
     "prefix-full": (1e-3, 1e-4),
-    "prefix-lora": (1e-3, 0.0),
+    "prefix-lora": (1e-3, 1e-3),
 }
 #: Where a run is looked at behind its start, as shares of its steps.
 LOOKS = (1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1.0)
@@ -49,6 +50,7 @@ class BenchSettings:
         readout_steps: likewise.
         row_weight: likewise.
         switch_trains: `needed` by the coming modality, or `all` weights of the connection.
+        coming: how a coming modality begins: `like` the one that serves, or at `random`.
         precision: of products.
         looks: shares of the steps of a run behind which held-out questions are asked.
         rates: by method.
@@ -72,6 +74,7 @@ class BenchSettings:
     readout_steps: int = 0
     row_weight: float = 1.0
     switch_trains: str = "needed"
+    coming: str = "like"
     precision: str = "bfloat16"
     looks: tuple[float, ...] = LOOKS
     rates: Mapping[str, tuple[float, float]] = field(default_factory=lambda: dict(RATES))

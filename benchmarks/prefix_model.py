@@ -54,12 +54,9 @@ class PrefixModel(WholeModel):
         if not trains_all:
             self._begin_branches(torch.Generator().manual_seed(seed))
 
-    def trained(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """What is trained: branches beside the language model, and weights of the model itself."""
-        branches = list(self.branches.values())
-        beside = {id(one) for one in branches}
-        own = [p for p in self.parameters() if p.requires_grad and id(p) not in beside]
-        return branches, own
+    def trained(self) -> list[nn.Parameter]:
+        """What is trained: the branches, or all weights."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def head(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """The residual stream of texts at the tail's boundary.

@@ -95,6 +95,13 @@ def add_adaptation(benches: _SubParsersAction[ArgumentParser]) -> None:
         help="what switching trains of a connection: what the sensor needs, or all of it (needed)",
     )
     parser.add_argument(
+        "--coming",
+        choices=("like", "random"),
+        default="like",
+        help="how a coming modality begins: like the one that serves, as tokens of both are "
+        "objects, or at random, as one that nothing is known of (like)",
+    )
+    parser.add_argument(
         "--steps", **number, default=300, help="by day (300); 0: the day is that of --from"
     )
     parser.add_argument(
@@ -117,8 +124,9 @@ def add_adaptation(benches: _SubParsersAction[ArgumentParser]) -> None:
         "--rates",
         metavar="LIST",
         default="",
-        help="learning rates by method, with tail for all tails; of full and prefix-full those of "
-        f"the language model's own weights, or both, e.g. {_RATES},tail=1e-3,full=1e-3/1e-4",
+        help="learning rates by method, with tail for all tails; of full, prefix-full and "
+        "prefix-lora those of the language model (or its LoRA), or those beside it and these, "
+        f"e.g. {_RATES},tail=1e-3,full=1e-3/1e-4",
     )
     parser.add_argument(
         "--compute", choices=("bfloat16", "float32"), default="bfloat16", help="dtype of products"
@@ -187,6 +195,7 @@ def chosen_settings(arguments: Namespace) -> BenchSettings:
         readout_steps=arguments.steps // 10 if readout is None else readout,
         row_weight=arguments.row_weight,
         switch_trains=arguments.switch_trains,
+        coming=arguments.coming,
         precision=arguments.compute,
         looks=LOOKS if arguments.looks is None else _looks(arguments.looks),
         rates=_rates(arguments.rates, RATES),

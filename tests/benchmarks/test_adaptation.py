@@ -52,7 +52,7 @@ SETTINGS: dict[str, Any] = {
         "lora": (1e-2, 0.0),
         "prompt": (1e-2, 0.0),
         "prefix-full": (1e-2, 1e-3),
-        "prefix-lora": (1e-2, 0.0),
+        "prefix-lora": (1e-2, 1e-2),
     },
 }
 

@@ -146,6 +146,25 @@ def test_branches_are_low_rank_additions_in_all_blocks(tiny: TinyModels) -> None
     assert (scores[0] - before).abs().max() > 0.05
 
 
+def test_what_comes_begins_like_what_serves_or_at_random(tiny: TinyModels) -> None:
+    known = {name: methods_of(tiny, coming=name) for name in ("like", "random")}
+    day = day_of(known["like"])
+    for method in ("tail-2", *PREFIX_METHODS):
+        begun: dict[str, dict[str, np.ndarray]] = {}
+        for name, methods in known.items():
+            learner = methods.switching(method, "C->L", day)
+            is_whole = isinstance(learner, PrefixLearner)
+            model = learner.connection if is_whole else learner.model  # pyright: ignore[reportAttributeAccessIssue]
+            begun[name] = model.weights()
+        like, random = begun["like"], begun["random"]
+        for part in ("lidar.in.w", "lidar.in.b", "gate.lidar"):
+            served = day[part.replace("lidar", "camera")]
+            np.testing.assert_array_equal(like[part], served)
+            assert not np.array_equal(random[part], served)
+        others = [name for name in like if "lidar" not in name]
+        assert all(np.array_equal(like[name], random[name]) for name in others)
+
+
 @pytest.mark.parametrize("trains", ["needed", "all"])
 @pytest.mark.parametrize("change", ["C->C+L", "C->L", "C"])
 @pytest.mark.parametrize("method", PREFIX_METHODS)
