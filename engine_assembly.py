@@ -103,7 +103,7 @@ class EngineAssembly:
             loader = functools.partial(OnnxRuntimeEngine, keeps_memory=False)
         self._loader: EngineLoader = loader
         self._opened: list[Engine] = []
-        #: Graphs of the engines that were loaded, those of encoders by `encoder <label>`.
+        #: Graphs of all engines, also of those that are loaded late; encoders as `encoder <label>`.
         self.graphs: dict[str, Path] = {}
         #: Graphs that run on the CPU because a device could not take them; see `with_spare.py`.
         self.spares = Spares(progress)
@@ -146,7 +146,10 @@ class EngineAssembly:
         used = precision or config.precision
         folder = self._language_model_folder(path, content, depths, change, used)
         with self._all_or_nothing():
-            return LanguageModel(folder, self._load, threads=config.threads)
+            model = LanguageModel(folder, self._load, threads=config.threads)
+        names = [model.manifest.embed_file, *(group.file for group in model.manifest.groups)]
+        self.graphs |= {Path(name).stem: folder / name for name in names}
+        return model
 
     def _model_path(self, name: str) -> Path:
         known = {entry.name: entry for entry in self._registry.entries()}

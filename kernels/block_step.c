@@ -16,6 +16,7 @@ enum { MOST_HEAD_DIM = 512 };
 typedef struct {
     int32_t texts, tokens, first_block, stop_block, finals, ranks;
     const int32_t *offsets;                   /* [texts + 1], tokens */
+    const int32_t *positions;                 /* [texts], of each first token */
     const int32_t *front_first, *front_stop;  /* [texts], rows in front that a text sees */
     const int32_t *wanted;                    /* [finals], ascending: rows that leave the model */
     const int32_t *wanted_offsets;            /* [texts + 1] */
@@ -78,8 +79,9 @@ static void attend_stage(void *context, int chunk, int thread) {
     float *keys = p->keys + at * size, *values = p->values + at * size;
     for (int i = 0; i < tokens; i++) {
         const float *row = t->packed + (int64_t)(first + i) * width;
-        rotate(row + (s->heads + kv) * size, t->cosines + (int64_t)i * half,
-               t->sines + (int64_t)i * half, half, keys + (int64_t)i * size);
+        int64_t turn = (int64_t)(p->positions[text] + i) * half;
+        rotate(row + (s->heads + kv) * size, t->cosines + turn, t->sines + turn, half,
+               keys + (int64_t)i * size);
         memcpy(values + (int64_t)i * size, row + (s->heads + s->kv_heads + kv) * size,
                (size_t)size * sizeof(float));
     }
@@ -104,12 +106,11 @@ static void attend_stage(void *context, int chunk, int thread) {
                 continue;
             }
             int token = all ? query : p->wanted[query], head = kv * shared + number / count;
-            int position = token - first;
-            rotate(t->packed + (int64_t)token * width + head * size,
-                   t->cosines + (int64_t)position * half, t->sines + (int64_t)position * half, half,
-                   turned);
+            int64_t turn = (int64_t)(p->positions[text] + token - first) * half;
+            rotate(t->packed + (int64_t)token * width + head * size, t->cosines + turn,
+                   t->sines + turn, half, turned);
             for (int i = 0; i < size; i++) a->queries[i * LANES + lane] = turned[i] * scale;
-            a->positions[lane] = position;
+            a->positions[lane] = token - first;
             to[lane] = t->attended + ((int64_t)query * s->heads + head) * size;
         }
         attend_lanes(&seen, a, to);

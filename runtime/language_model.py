@@ -23,11 +23,13 @@ from .errors import ConfigError, EngineError
 from .files import sha256_of
 from .head_state import Float, HeadState, KeyValue, PackedHeadsCache
 from .kv_prefix import KvPrefix
+from .late_engine import LateEngine
 from .lora import CutNorms, Lora, lora_inputs
 from .model_config import LanguageModelConfig
 from .model_manifest import BlockGroup, read_manifest
 from .native_blocks import NativeBlocks, open_blocks
 from .native_decode import NativeDecoder, open_decoder
+from .native_passes import native_head, native_tail
 from .on_device import ReadWhenAsked, is_on_device, run_keeping
 from .packing import MASKED, PackedLayout, pack_lengths, packed_bias
 from .tail_rows import join_prefixes, no_rows, rows_in_front, side_by_side
@@ -91,19 +93,25 @@ class LanguageModel:
             ) from error
         self.embedding = VocabularyTable(folder / self.manifest.embedding_table)
         self.head_rows = VocabularyTable(folder / self.manifest.head_table)
-        self.embed = self._load(self.manifest.embed_file)
-        self.groups = [(group, self._load(group.file)) for group in self.manifest.groups]
+        self.embed = self._load_block(self.manifest.embed_file)
+        self.groups = [(group, self._load_block(group.file)) for group in self.manifest.groups]
         self._cut_norms = CutNorms(
             self.config,
             folder / self.manifest.group_norms_file,
             (group.start for group in self.manifest.groups),
         )
         #: Whether the engines can let packed texts attend each to itself alone.
-        self.attends_apart = all(
+        self.attends_apart = self.native_blocks[0] is not None or all(
             any(spec.name == "apart" for spec in engine.input_specs) for _, engine in self.groups
         )
         self._logits: Engine | None = None
         self._packed = PackedHeadsCache()
+
+    def _load_block(self, file: str) -> Engine:
+        """An engine of blocks; where C runs them, it is loaded if it is needed after all."""
+        if self.native_blocks[0] is None or not (self._folder / file).is_file():
+            return self._load(file)
+        return LateEngine(lambda: self._load(file), str(self._folder / file))
 
     @property
     def tokenizer_sha256(self) -> str:
@@ -132,7 +140,7 @@ class LanguageModel:
 
     @cached_property
     def native_blocks(self) -> tuple[NativeBlocks | None, str]:
-        """What runs blocks in C, or None and why the engines do; made when first asked for."""
+        """What runs blocks in C, or None and why the engines do."""
         return open_blocks(self._folder, self.manifest, threads=self._threads)
 
     def engines_only(self) -> LanguageModel:
@@ -174,7 +182,8 @@ class LanguageModel:
             )
         ours = self.native_blocks[0]
         if ours is not None:
-            return HeadState(ids, *ours.head(self.embedding.rows(ids), sorted(boundaries)))
+            rows = self.embedding.rows(ids)
+            return HeadState(ids, *native_head(ours, rows, [len(ids)], sorted(boundaries)))
         layout = pack_lengths([len(ids)])
         residual, qkv = self.embed_tokens(ids, layout.position_ids)
         states: dict[int, KeyValue] = {0: (residual, qkv)} if 0 in boundaries else {}
@@ -256,10 +265,11 @@ class LanguageModel:
         layout, residual = packed.layout, packed.residual
         if every_token:
             layout = replace(layout, last_index=np.arange(layout.tokens, dtype=np.int64))
-        ours = self._native_for(joined, lora)
+        ours = self.native_for(joined, lora)
         if ours is not None:
             qkv = packed.projections(lora, self._cut_norms)
-            final, caches = ours.tail(packed, qkv, joined, owner, lora, layout.last_index)
+            front, wanted = (joined, owner), layout.last_index
+            final, caches = native_tail(ours, packed, qkv, front, lora, wanted)
             return TailResult(final, tuple(heads), layout, joined, owner, boundary, caches, lora)
         can = self.attends_apart
         side = side_by_side(self.config, packed, prefix, joined) if can else None
@@ -288,8 +298,8 @@ class LanguageModel:
             held = ApartCaches(cache, side, shared=isinstance(prefix, KvPrefix))
         return TailResult(final, tuple(heads), layout, joined, owner, boundary, held, lora)
 
-    def _native_for(self, front: KvPrefix | None, lora: Lora | None) -> NativeBlocks | None:
-        """The C code, where it takes such rows and branches."""
+    def native_for(self, front: KvPrefix | None, lora: Lora | None) -> NativeBlocks | None:
+        """What runs blocks in C, where it takes such rows in front and such a LoRA."""
         if front is not None and is_on_device(front.keys):
             return None
         native = self.native_blocks[0]

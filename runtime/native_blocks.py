@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,7 @@ from numpy.typing import NDArray
 from ..kernels import native
 from ..kernels.native import ADDRESS, COUNT, FLAG
 from .errors import EngineError
-from .head_state import Float, KeyValue, PackedHeads
-from .kv_prefix import KvPrefix
+from .head_state import Float, KeyValue
 from .lora import Lora
 from .model_config import LanguageModelConfig
 from .model_manifest import ModelManifest
@@ -42,9 +42,6 @@ _FUNCTIONS: native.Signatures = {
     "blocks_logits": ([ADDRESS, ADDRESS, FLAG, ADDRESS, ADDRESS, COUNT, ADDRESS], ctypes.c_int),
 }
 
-#: States that enter blocks, by block, as in `HeadState`.
-States = Mapping[int, KeyValue]
-
 #: Of heads, in elements: what a vector takes.
 _VECTOR = 16
 
@@ -60,7 +57,8 @@ class _Pass(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("texts", "tokens", "first_block", "stop_block")),
         *((name, ctypes.c_int32) for name in ("finals", "ranks")),
-        *((name, ctypes.c_void_p) for name in ("offsets", "front_first", "front_stop")),
+        *((name, ctypes.c_void_p) for name in ("offsets", "positions")),
+        *((name, ctypes.c_void_p) for name in ("front_first", "front_stop")),
         *((name, ctypes.c_void_p) for name in ("wanted", "wanted_offsets")),
         ("front_rows", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("fronts", "qkv", "lora_a", "lora_b")),
@@ -68,43 +66,52 @@ class _Pass(ctypes.Structure):
     )
 
 
-class BlockCaches(Mapping[int, KeyValue]):
-    """Keys and values of some blocks, joined with those in front when one is asked for."""
+@dataclass(frozen=True, eq=False)
+class BlockPass:
+    """Texts, one after the other, and the blocks that they run through.
 
-    def __init__(
-        self, first_block: int, keys: Float, values: Float, front: KvPrefix | None
-    ) -> None:
-        """Nothing is copied yet.
+    Attributes:
+        blocks: first block, and the one behind the last.
+        offsets: int32 `[texts + 1]`, first token of each text, and the number of all.
+        residual: float32, `[tokens, hidden_size]` when flat: what enters the first block.
+        qkv: projections of the first block, `[tokens, qkv_size]` when flat; None: they are made.
+        positions: int32 `[texts]`, of the first token of each.
+        fronts: by block, keys and values in front, with their positions in them, contiguous
+            float32 `[kv_heads, rows, head_dim]`; blocks without have none.
+        seen: first and last row in front of each text, int32 `[texts]` each.
+        lora: of these blocks, of one rank (`NativeBlocks.fits`), or None.
+        wanted: int64, ascending: tokens whose final state is wanted where the last block is the
+            model's; None for none.
+    """
 
-        Args:
-            first_block: the lowest of them.
-            keys: of the texts, `[blocks, kv_heads, tokens, head_dim]`.
-            values: likewise.
-            front: rows of all texts, or None.
-        """
-        self._first, self._texts, self._front = first_block, (keys, values), front
+    blocks: tuple[int, int]
+    offsets: NDArray[np.int32]
+    residual: Float
+    qkv: Float | None
+    positions: NDArray[np.int32]
+    fronts: Mapping[int, KeyValue]
+    seen: tuple[NDArray[np.int32], NDArray[np.int32]]
+    lora: Lora | None = None
+    wanted: NDArray[np.int64] | None = None
 
-    def __getitem__(self, block: int) -> KeyValue:
-        at, front = block - self._first, self._front
-        if not 0 <= at < len(self):
-            raise KeyError(block)
-        keys, values = (side[at : at + 1] for side in self._texts)
-        if front is None:
-            return keys, values
-        if block in front.blocks:
-            place = front.blocks.index(block)
-            before = (front.keys[place : place + 1], front.values[place : place + 1])
-        else:
-            unused = np.zeros((1, *front.keys.shape[1:]), np.float32)
-            before = (unused, unused)
-        joined = (np.concatenate(pair, 2) for pair in zip(before, (keys, values), strict=True))
-        return next(joined), next(joined)
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self._first, self._first + len(self)))
+@dataclass(frozen=True, eq=False)
+class BlockOutputs:
+    """What a pass gives, float32.
 
-    def __len__(self) -> int:
-        return len(self._texts[0])
+    Attributes:
+        residual: `[tokens, hidden_size]`, behind the last block of the pass.
+        qkv: `[tokens, qkv_size]`, projections of the block behind it; empty where there is none.
+        keys: of the tokens, `[blocks, kv_heads, tokens, head_dim]`.
+        values: likewise.
+        final: `[wanted, hidden_size]`.
+    """
+
+    residual: Float
+    qkv: Float
+    keys: Float
+    values: Float
+    final: Float
 
 
 class NativeBlocks:
@@ -121,7 +128,9 @@ class NativeBlocks:
         """
         weights, threads = NativeWeights(folder, manifest), max(1, threads)
         shape, cpus = weights.shape(threads), _cpu_sets(threads)
-        self._library, self._weights, self._config = library, weights, manifest.config
+        self._library, self._weights = library, weights
+        #: Of the model.
+        self.config: LanguageModelConfig = manifest.config
         self._calling = CallingThread(threads)
         self._handle = library.blocks_open(
             ctypes.byref(shape),
@@ -135,128 +144,72 @@ class NativeBlocks:
             raise MemoryError("no memory for the buffers")
         self.close = weakref.finalize(self, library.blocks_close, self._handle)
 
-    def tail(
-        self,
-        packed: PackedHeads,
-        qkv: Float,
-        front: KvPrefix | None,
-        owner: NDArray[np.int64],
-        lora: Lora | None,
-        wanted: NDArray[np.int64],
-    ) -> tuple[Float, BlockCaches]:
-        """Run questions through the blocks from `packed.boundary` on.
-
-        Args:
-            packed: the questions.
-            qkv: projections of the first block, `[1, tokens, qkv_size]`.
-            front: rows in front of all questions, one after the other; None for none.
-            owner: int64 `[rows]`, the question that each belongs to, ascending; -1 for all.
-            lora: of these blocks, of one rank (`fits`), or None.
-            wanted: int64, ascending: tokens whose final state is returned.
-
-        Returns:
-            Float32 `[wanted, hidden_size]`, and keys and values by block.
+    def run(self, one: BlockPass) -> BlockOutputs:
+        """Run texts through some blocks, each attending to itself and to its rows in front.
 
         Raises:
             EngineError: it is closed, or there is no memory.
-        """
-        config, layout, first = self._config, packed.layout, packed.boundary
-        count = config.num_blocks - first
-        chosen = np.asarray(wanted, np.int32)
-        offsets = np.asarray([*layout.offsets, layout.tokens], np.int32)
-        chosen_offsets = np.searchsorted(chosen, offsets).astype(np.int32)
-        starts, stops = _seen_rows(owner, len(layout.lengths))
-        # What a structure points at must live until the call is over.
-        sides = () if front is None else tuple(map(_floats, (front.keys, front.values)))
-        fronts = (_Front * count)()
-        for at, block in enumerate(() if front is None else front.blocks):
-            fronts[block - first] = _Front(*(side[at].ctypes.data for side in sides))
-        lora_a, lora_b = ((ctypes.c_void_p * (count + 1))() for _ in range(2))
-        matrices = {} if lora is None else lora.packed
-        for block, (a, b) in matrices.items():
-            lora_a[block - first], lora_b[block - first] = a.ctypes.data, b.ctypes.data
-        final, qkv = np.empty((len(chosen), config.hidden_size), np.float32), _floats(qkv)
-        given = _Pass(
-            finals=len(chosen),
-            ranks=max((len(b) for _, b in matrices.values()), default=0),
-            front_first=starts.ctypes.data,
-            front_stop=stops.ctypes.data,
-            wanted=chosen.ctypes.data,
-            wanted_offsets=chosen_offsets.ctypes.data,
-            front_rows=0 if front is None else front.rows,
-            fronts=ctypes.addressof(fronts),
-            qkv=qkv.ctypes.data,
-            lora_a=ctypes.addressof(lora_a),
-            lora_b=ctypes.addressof(lora_b),
-            final=final.ctypes.data,
-        )
-        _, keys, values = self._run(given, (first, config.num_blocks), offsets, packed.residual)
-        return final, BlockCaches(first, keys, values, front)
-
-    def head(self, rows: Float, boundaries: Sequence[int]) -> tuple[States, BlockCaches]:
-        """Run a text through the first blocks.
-
-        Args:
-            rows: embeddings of its tokens, float32 `[tokens, hidden_size]`.
-            boundaries: blocks whose inputs are kept, ascending, below the last block.
-
-        Returns:
-            By boundary the residual stream `[1, tokens, hidden_size]` and the packed projections
-            `[1, tokens, qkv_size]` that enter it, and keys and values of all blocks before the
-            last one.
-
-        Raises:
-            EngineError: it is closed, or there is no memory.
-        """
-        config, tokens = self._config, len(rows)
-        offsets, nothing = np.asarray([0, tokens], np.int32), np.zeros(1, np.int32)
-        unused = ((_Front * config.num_blocks)(), (ctypes.c_void_p * (config.num_blocks + 1))())
-        residual, qkv = _floats(rows), None
-        states: dict[int, KeyValue] = {}
-        sides: list[tuple[Float, Float]] = []
-        first = 0
-        for boundary in boundaries:
-            made = np.empty((1, tokens, config.qkv_size), np.float32)
-            given = _Pass(
-                front_first=nothing.ctypes.data,
-                front_stop=nothing.ctypes.data,
-                fronts=ctypes.addressof(unused[0]),
-                qkv=None if qkv is None else qkv.ctypes.data,
-                lora_a=ctypes.addressof(unused[1]),
-                lora_b=ctypes.addressof(unused[1]),
-                next=made.ctypes.data,
-            )
-            residual, *pair = self._run(given, (first, boundary), offsets, residual)
-            qkv, first = made, boundary
-            states[boundary] = (residual.reshape(1, tokens, -1), qkv)
-            sides.append((pair[0], pair[1]))
-        keys, values = (np.concatenate(side) for side in zip(*sides, strict=True))
-        return states, BlockCaches(0, keys, values, None)
-
-    def _run(
-        self, given: _Pass, blocks: tuple[int, int], offsets: NDArray[np.int32], residual: Float
-    ) -> tuple[Float, Float, Float]:
-        """The residual stream behind some blocks, and their keys and values.
-
-        Those are `[blocks, kv_heads, tokens, head_dim]`.
         """
         self._check_open()
-        config, tokens = self._config, int(offsets[-1])
-        shape = (blocks[1] - blocks[0], config.num_kv_heads, tokens, config.head_dim)
-        keys, values = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        # Written in place.
-        stream = np.array(residual, np.float32, order="C")
-        given.texts, given.tokens = len(offsets) - 1, tokens
-        given.first_block, given.stop_block = blocks
-        given.offsets, given.residual = offsets.ctypes.data, stream.ctypes.data
-        given.keys, given.values = keys.ctypes.data, values.ctypes.data
+        config, (first, stop) = self.config, one.blocks
+        tokens, count = int(one.offsets[-1]), stop - first
+        is_last = stop == config.num_blocks
+        shape = (count, config.num_kv_heads, tokens, config.head_dim)
+        chosen = np.zeros(0, np.int64) if one.wanted is None else one.wanted
+        wanted = chosen.astype(np.int32)
+        made = BlockOutputs(
+            # Written in place.
+            np.array(one.residual, np.float32, order="C").reshape(tokens, -1),
+            np.empty((0 if is_last else tokens, config.qkv_size), np.float32),
+            np.empty(shape, np.float32),
+            np.empty(shape, np.float32),
+            np.empty((len(wanted), config.hidden_size), np.float32),
+        )
+        # What a structure points at must live until the call is over.
+        wanted_offsets = np.searchsorted(wanted, one.offsets).astype(np.int32)
+        qkv = None if one.qkv is None else np.ascontiguousarray(one.qkv, np.float32)
+        fronts, rows = (_Front * count)(), 0
+        for block, (keys, values) in one.fronts.items():
+            fronts[block - first] = _Front(keys.ctypes.data, values.ctypes.data)
+            rows = keys.shape[1]
+        lora_a, lora_b = ((ctypes.c_void_p * (count + 1))() for _ in range(2))
+        ranks = 0
+        for block, (a, b) in ({} if one.lora is None else one.lora.packed).items():
+            if first <= block <= stop:
+                lora_a[block - first], lora_b[block - first] = a.ctypes.data, b.ctypes.data
+                ranks = len(b)
+        starts, stops = one.seen
+        given = _Pass(
+            texts=len(one.offsets) - 1,
+            tokens=tokens,
+            first_block=first,
+            stop_block=stop,
+            finals=len(wanted),
+            ranks=ranks,
+            offsets=one.offsets.ctypes.data,
+            positions=one.positions.ctypes.data,
+            front_first=starts.ctypes.data,
+            front_stop=stops.ctypes.data,
+            wanted=wanted.ctypes.data,
+            wanted_offsets=wanted_offsets.ctypes.data,
+            front_rows=rows,
+            fronts=ctypes.addressof(fronts),
+            qkv=None if qkv is None else qkv.ctypes.data,
+            lora_a=ctypes.addressof(lora_a),
+            lora_b=ctypes.addressof(lora_b),
+            residual=made.residual.ctypes.data,
+            next=None if is_last else made.qkv.ctypes.data,
+            keys=made.keys.ctypes.data,
+            values=made.values.ctypes.data,
+            final=made.final.ctypes.data,
+        )
         with self._calling.kept():
             failed = self._library.blocks_run(self._handle, ctypes.byref(given))
         if failed:
             raise EngineError(
                 f"no memory for {tokens} tokens", field="question", remedy="ask less at once"
             )
-        return stream, keys, values
+        return made
 
     @staticmethod
     def fits(lora: Lora | None) -> bool:
@@ -313,8 +266,12 @@ def open_blocks(
         return None, f"the weights for native blocks cannot be used: {error}"
 
 
-def _floats(array: Float) -> Float:
-    return np.ascontiguousarray(array, np.float32)
+def processor_is_tuned_for() -> bool:
+    """Whether the processor has the products that blocks in C are fast with, as Linux tells."""
+    try:
+        return "avx512_vnni" in Path("/proc/cpuinfo").read_text(errors="replace").split()
+    except OSError:
+        return False
 
 
 def _is_known(config: LanguageModelConfig) -> bool:
@@ -331,12 +288,3 @@ def _cpu_sets(threads: int) -> bytes | None:
 
 def _cpu_set(cpus: Sequence[int]) -> bytes:
     return sum(1 << cpu for cpu in cpus).to_bytes(_CPU_SET, "little")
-
-
-def _seen_rows(owner: NDArray[np.int64], texts: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """First and last row in front of each text, int32 `[texts]` each."""
-    if len(owner) == 0 or owner[0] < 0:
-        return np.zeros(texts, np.int32), np.full(texts, len(owner), np.int32)
-    numbers = np.arange(texts)
-    starts, stops = (np.searchsorted(owner, numbers, side) for side in ("left", "right"))
-    return starts.astype(np.int32), stops.astype(np.int32)

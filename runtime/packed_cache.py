@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .errors import ConfigError
 from .head_state import Float, KeyValue
 from .language_model import LanguageModel, TailResult, group_caches
+from .native_passes import NativeTexts
 from .on_device import where_they_lie
 from .packing import PREFIX, PackedLayout, Rows, attention_bias
 
@@ -24,10 +25,16 @@ class PackedCache:
     def __init__(self, model: LanguageModel, result: TailResult) -> None:
         """Gather the head caches behind one another; the tail's are packed already."""
         self._model = model
+        native, front = model.native_for(result.prefix, result.lora), result.prefix
+        self._lengths = list(result.layout.lengths)
+        self._native = native and NativeTexts(
+            native, result.heads, result.cache, (front, result.prefix_owner), result.lora
+        )
+        if self._native is not None:
+            return
         self._boundary = result.boundary
         self._lora = result.lora
         self._prefix_blocks = frozenset(() if result.prefix is None else result.prefix.blocks)
-        self._lengths = list(result.layout.lengths)
         text: Rows = (result.layout.owner, result.layout.position_ids[0])
         prefix: Rows = (result.prefix_owner, np.full(len(result.prefix_owner), PREFIX))
         self._head_rows = text
@@ -61,6 +68,11 @@ class PackedCache:
                 field="question",
                 remedy="shorten the question or its answers",
             )
+        ids = np.asarray(token_ids, dtype=np.int64)
+        if self._native is not None:
+            for question in questions:
+                self._lengths[question] += 1
+            return self._native.extend(questions, model.embedding.rows(ids))
         owner = np.asarray(questions, dtype=np.int64)
         positions = np.asarray([self._lengths[q] for q in questions], dtype=np.int64)
         new: Rows = (owner, positions)
@@ -75,7 +87,6 @@ class PackedCache:
         head = attention_bias(model.config, new, head_rows)
         visible = attention_bias(model.config, new, tail_rows)
         hidden = attention_bias(model.config, new, tail_rows, prefix_visible=False)
-        ids = np.asarray(token_ids, dtype=np.int64)
         residual, qkv = model.embed_tokens(ids, positions[None], self._lora)
         outputs: dict[str, Float] = {}
         for group, engine in model.groups:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .machine_report import Finding
+from .native_blocks import processor_is_tuned_for
 from .pack import PackManifest
 
 #: What becomes of a frame when a device has no memory left, and how much of that was seen.
@@ -89,6 +90,8 @@ def placed_parts(
     kernels = "compiled kernels" if compiled else "numpy, since no compiler gave kernels"
     device = best_device(backends)
     native = "CPU, onnxruntime-cpu"
+    in_c = compiled and processor_is_tuned_for()
+    blocks = "CPU, compiled blocks at int8 and int4, else onnxruntime-cpu" if in_c else native
     on_device = device.works and device.backend == "tensorrt"
     found = [
         Placed(
@@ -111,7 +114,8 @@ def placed_parts(
             if on_device
             else "as by default",
         ),
-        *(Placed(part, native, device.told) for part in ("connection", "head", "tail", "logits")),
+        Placed("connection", native, device.told),
+        *(Placed(part, blocks, device.told) for part in ("head", "tail", "logits")),
         Placed("decisions", "CPU", "as by default"),
     ]
     return found

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..language_model import LanguageModel
+from ..native_passes import native_head
 from ..packing import pack_lengths, packed_bias
 
 
@@ -24,8 +25,14 @@ def packed_states(
     Returns:
         By boundary `[tokens of all texts, hidden_size]`.
     """
-    layout = pack_lengths([len(text) for text in texts])
+    lengths = [len(text) for text in texts]
     ids = np.concatenate([np.asarray(text, np.int64) for text in texts])
+    native = model.native_for(None, None)
+    if native is not None:
+        rows = model.embedding.rows(ids)
+        states, _ = native_head(native, rows, lengths, sorted(set(boundaries)))
+        return [states[boundary][0][0] for boundary in boundaries]
+    layout = pack_lengths(lengths)
     residual, qkv = model.embed_tokens(ids, layout.position_ids)
     found = {0: residual[0]}
     config = model.config

@@ -161,8 +161,13 @@ def test_files_of_an_engine_folder_that_are_broken(engines: Path, name: str, dam
     if damage != "missing":
         broken = {"empty": b"", "cut off": content[: len(content) // 2], "garbage": b"\xff" * 999}
         path.write_bytes(broken[damage])
-    stem = name.removesuffix(".npy")
-    refused(lambda: LanguageModel(engines, OnnxRuntimeEngine, threads=1), EngineError, stem)
+
+    def use_all() -> None:
+        # Where blocks run in C, engines are loaded when they are needed after all.
+        model = LanguageModel(engines, OnnxRuntimeEngine, threads=1).engines_only()
+        model.tail([model.encode([5], [2])], None, 2)
+
+    refused(use_all, EngineError, name.removesuffix(".npy"))
 
 
 def test_quantised_tables_without_their_scales(engines: Path) -> None:
@@ -173,4 +178,6 @@ def test_quantised_tables_without_their_scales(engines: Path) -> None:
 def test_a_closed_model_says_so(engines: Path) -> None:
     model = LanguageModel(engines, OnnxRuntimeEngine, threads=1)
     model.close()
-    refused(lambda: model.encode([5], [2]), EngineError, "embed")
+    refused(lambda: model.engines_only().encode([5], [2]), EngineError, "embed")
+    with pytest.raises(EngineError, match="closed"):
+        model.encode([5], [2])

@@ -19,8 +19,9 @@ from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from tailwire.runtime.errors import EngineError
 from tailwire.runtime.kv_prefix import KvPrefix
 from tailwire.runtime.language_model import LanguageModel, TailResult
+from tailwire.runtime.late_engine import LateEngine
 from tailwire.runtime.model_config import Precision
-from tailwire.runtime.native_blocks import NativeBlocks, open_blocks
+from tailwire.runtime.native_blocks import NativeBlocks, open_blocks, processor_is_tuned_for
 from tailwire.runtime.native_weights import WEIGHTS_NAME
 from tailwire.runtime.packed_cache import PackedCache
 from tailwire.runtime.text_cache import TextCache
@@ -42,14 +43,9 @@ if TYPE_CHECKING:
 LENGTHS = (13, 1, 40, 5)
 
 
-def _is_tuned() -> bool:
-    path = Path("/proc/cpuinfo")
-    return path.exists() and "avx512_vnni" in path.read_text(errors="replace")
-
-
 pytestmark = [
     needs_compiler,
-    pytest.mark.skipif(not _is_tuned(), reason="this processor has no AVX-512 VNNI"),
+    pytest.mark.skipif(not processor_is_tuned_for(), reason="this processor has no AVX-512 VNNI"),
 ]
 
 
@@ -179,7 +175,49 @@ def test_it_gives_what_decoding_gives(
     appended = TextCache(model, together, 0, room=1).extend(ids[-1])
     assert_close(together.final[1], appended[0], within=1e-4)
     continued = PackedCache(model, together).extend([0], [ids[-1]])
-    assert_close(continued[0], together.final[1], within=0.05)
+    assert_close(continued[0], together.final[1], within=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("rank", [0, 4])
+def test_questions_are_continued_as_engines_do(
+    tiny: TinyModels,
+    references: References,
+    family: str,
+    precision: Precision,
+    own: bool,
+    rank: int,
+) -> None:
+    model, reference = tiny.model(family, precision), references.model(family, precision)
+    lora = random_lora(reference.config, (3, 5), rank) if rank else None
+    heads = [reference.encode(random_ids(length), [4]) for length in LENGTHS]
+    prefix = random_prefix(model, (2, 5), 9)
+    each = [random_prefix(model, (2, 5), rows) for rows in (4, 0, 9, 1)]
+    result = reference.tail(heads, each if own else prefix, 4, lora)
+    caches = [PackedCache(one, result) for one in (model, reference)]
+    # More tokens than there is room for at first, and not the same number for all.
+    for token in random_ids(12):
+        asked = [2, 0] if token % 2 else [0, 1, 3]
+        states, expected = (cache.extend(asked, [token] * len(asked)) for cache in caches)
+        assert_close(states, expected)
+
+
+def test_engines_are_loaded_if_they_are_needed_after_all(tiny: TinyModels) -> None:
+    model = LanguageModel(tiny.engines("llama", "int8"), OnnxRuntimeEngine, threads=1)
+    engines = [model.embed, *(engine for _, engine in model.groups)]
+    heads = [model.encode(random_ids(9), [4])]
+    result = model.tail(heads, random_prefix(model, (3, 5), rows=8), 4)
+    PackedCache(model, result).extend([0], [5])
+    assert not any(isinstance(one, LateEngine) and one.is_loaded for one in engines)
+    assert all(isinstance(one, LateEngine) for one in engines)
+    other = model.engines_only()
+    assert_close(other.encode(random_ids(9), [4]).states[2][0], heads[0].states[2][0], within=0.05)
+    assert isinstance(engines[0], LateEngine) and engines[0].is_loaded
+    model.close()
+    with pytest.raises(EngineError):
+        other.encode(random_ids(9), [4])
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])

@@ -21,6 +21,12 @@ ORIN = [*NOTHING[:3], Finding("tensorrt", True, "10.3.0 Orin sm_87")]
 CUDA_ALONE = [CPU, Finding("onnxruntime-cuda", True, "ONNX Runtime"), *NOTHING[2:]]
 
 
+@pytest.fixture(autouse=True)
+def processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One without products of 8 bits, unless a test has another."""
+    monkeypatch.setattr("tailwire.runtime.part_report.processor_is_tuned_for", lambda: False)
+
+
 @pytest.fixture(scope="module")
 def pack() -> PackManifest:
     return load_pack(pack_folder(DRIVING_PACK)).manifest
@@ -61,3 +67,15 @@ def test_the_native_back_end_comes_before_the_providers(pack: PackManifest) -> N
 def test_kernels_without_a_compiler_are_numpy(pack: PackManifest) -> None:
     placed = by_part(placed_parts(pack, [Finding("compiled kernels", False, "no cc")], NOTHING))
     assert placed["pictures and sweeps"].by_default.startswith("CPU, numpy")
+
+
+def test_blocks_run_in_c_where_the_processor_and_a_compiler_allow_it(
+    pack: PackManifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailwire.runtime.part_report.processor_is_tuned_for", lambda: True)
+    placed = by_part(placed_parts(pack, COMPILED, NOTHING))
+    for part in ("head", "tail", "logits"):
+        assert placed[part].by_default.startswith("CPU, compiled blocks")
+    assert placed["connection"].by_default == "CPU, onnxruntime-cpu"
+    without = by_part(placed_parts(pack, [Finding("compiled kernels", False, "no cc")], NOTHING))
+    assert without["tail"].by_default == "CPU, onnxruntime-cpu"
