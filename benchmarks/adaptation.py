@@ -30,7 +30,7 @@ from .adaptation_runs import (
     learn,
     step_seconds,
 )
-from .input_level_methods import METHODS, PREFIX_METHODS
+from .input_level_methods import BASELINES, METHODS, PREFIX_METHODS
 
 #: Decisions of one pass when the weights of a day are looked at.
 _EXAM_BATCH = 1024
@@ -237,7 +237,8 @@ class AdaptationBench:
     def _switch(self, method: str, condition: str, change: str) -> Row:
         settings, after = self._settings, self._after[change]
         day = self._day_weights(method)
-        run = self._run_of(settings.switch_steps)
+        times = 1 if method in BASELINES else settings.tail_times
+        run = self._run_of(times * settings.switch_steps)
         samples, exam = self._data.learned(condition), self._exams[condition]
         with PeakMemory(self._device) as memory:
             learner = self._methods.switching(method, change, day)

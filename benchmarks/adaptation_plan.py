@@ -35,6 +35,7 @@ class BenchSettings:
     Attributes:
         steps: by day; 0 where the day is the start.
         switch_steps: of each change.
+        tail_times: how many times as many of these a tail makes, as its steps are cheap.
         batch: decisions of a step.
         depths: of tails.
         ships: the depth that the ratios are about.
@@ -64,6 +65,7 @@ class BenchSettings:
     ships: int
     conditions: tuple[str, ...]
     baselines: tuple[str, ...] = METHODS
+    tail_times: int = 1
     questions: int = 1500
     kind: str = "conditioned"
     width: int = 160

@@ -30,7 +30,7 @@ def run_adaptation(arguments: Namespace) -> dict[str, Any]:
         TailwireError: an option is wrong, the data do not fit or are too little, or torch or the
             device is missing.
     """
-    positive(arguments, "switch_steps", "batch", "questions", "minutes", "threads")
+    positive(arguments, "switch_steps", "tail_times", "batch", "questions", "minutes", "threads")
     positive(arguments, "ships", "width", "layers", "heads")
     not_negative(arguments, "seed", "lora_rank", "row_weight", "summary_steps", "readout_steps")
     not_negative(arguments, "steps")

@@ -112,6 +112,9 @@ def add_adaptation(benches: _SubParsersAction[ArgumentParser]) -> None:
         "--row-weight", **real, default=1.0, help="by day, see train connections (1)"
     )
     parser.add_argument("--switch-steps", **number, default=150, help="of each change (150)")
+    parser.add_argument(
+        "--tail-times", **number, default=1, help="times as many of these that tails make (1)"
+    )
     parser.add_argument("--batch", **number, default=256, help="decisions of a step (256)")
     parser.add_argument("--questions", **number, default=1500, help="held out, a condition (1500)")
     parser.add_argument(
@@ -180,6 +183,7 @@ def chosen_settings(arguments: Namespace) -> BenchSettings:
     settings = BenchSettings(
         steps=arguments.steps,
         switch_steps=arguments.switch_steps,
+        tail_times=arguments.tail_times,
         batch=arguments.batch,
         depths=tuple(depths),
         ships=arguments.ships,

@@ -101,7 +101,7 @@ def test_without_steps_the_day_is_the_start(bench: Run) -> None:
     # Later options win; neither depths nor baselines are named.
     words = ("--depths", "2", "--from", "start", "--steps", "0", "--out", "second")
     rates = ("--rates", "prefix-full=1e-4,prefix-lora=5e-4")
-    outcome = bench(*words, *rates, "--switch-steps", "4", "--looks", "0.5")
+    outcome = bench(*words, *rates, "--switch-steps", "4", "--looks", "0.5", "--tail-times", "2")
     assert outcome.code == 0, outcome.err
     result = outcome.json
     assert result["complete"] and result["full_is"] == "prefix-full"
@@ -109,7 +109,8 @@ def test_without_steps_the_day_is_the_start(bench: Run) -> None:
     assert result["settings"]["baselines"] == ["prefix-full", "prefix-lora"]
     for row in result["rows"]:
         if row["phase"] == "switch":
-            assert [point["step"] for point in row["points"]] == [0, 2, 4]
+            times = 2 if row["method"] == "tail-2" else 1
+            assert [point["step"] for point in row["points"]] == [0, 2 * times, 4 * times]
     days = {row["method"]: row for row in result["rows"] if row["phase"] == "day"}
     assert list(days) == ["tail-2", "prefix-full", "prefix-lora"]
     first = json.loads(Path("first/adaptation-runs.jsonl").read_text())
