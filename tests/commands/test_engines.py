@@ -19,7 +19,7 @@ def test_doctor_says_what_can_run_and_what_has_not(capsys: pytest.CaptureFixture
     assert found["backends"]["onnxruntime-cpu"]["works"] is True
     assert found["backends"]["tensorrt"]["works"] is False
     assert "python3-libnvinfer" in found["backends"]["tensorrt"]["detail"]
-    assert found["parts"]["tail"]["by_default"] == "CPU, onnxruntime-cpu"
+    assert "onnxruntime-cpu" in found["parts"]["tail"]["by_default"]
     assert "no CUDA provider" in found["parts"]["tail"]["exported"] and found["graphs"] == {}
     for text in ("stand-ins", "memory runs out", "Runtime.engines_on_cpu"):
         assert text in found["memory"] and text in said
