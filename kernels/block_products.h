@@ -91,6 +91,7 @@ static inline __attribute__((always_inline)) void tile_8(const uint8_t *group, i
         const int16_t *x = a->whole + 32 * place;
         UNROLL for (int t = 0; t < n; t++) sums[t] = _mm512_set1_epi32(a->shift[place + t]);
         for (int i = 0; i < 8; i++, x += 4 * TILE) {
+            expect(codes + 64 * i);
             __m512i w = _mm512_loadu_si512(codes + 64 * i);
             __m512i w0 = _mm512_and_si512(w, even), w1 = _mm512_srli_epi16(w, 8);
             UNROLL for (int t = 0; t < n; t++) {
@@ -124,6 +125,7 @@ static inline __attribute__((always_inline)) void tile_4(const uint8_t *group, i
         for (int i = 0; i < 4; i++, x += 4 * TILE) {
             /* Columns 0-15 lie in the low halves of bytes, 16-31 in the high ones. */
             const int16_t *y = x + 16 * TILE;
+            expect(codes + 64 * i);
             __m512i w = _mm512_loadu_si512(codes + 64 * i);
             __m512i w0 = _mm512_and_si512(w, low);
             __m512i w1 = _mm512_and_si512(_mm512_srli_epi16(w, 8), low);

@@ -30,7 +30,10 @@ typedef struct {
     float *final;                             /* [finals][hidden], out; only of the last block */
 } Pass;
 
-typedef struct {
+typedef struct Blocks Blocks;
+typedef void (*Group)(Blocks *, int group);
+
+struct Blocks {
     Shape shape;
     Block *weights;
     const float *final_norm, *cosines, *sines;
@@ -55,7 +58,8 @@ typedef struct {
     int64_t vocabulary;
     float *logits;
     int states;
-} Blocks;
+    Group group;
+};
 
 #if defined(USE_VNNI)
 enum { LOGIT_ROWS = 256 };
@@ -169,24 +173,22 @@ static void group_of(const Blocks *t, const uint8_t *matrix, int columns, float 
     for (int i = 0; i < n; i++) total[i] = _mm512_fmadd_ps(total[i], times, plus);
 }
 
-static void qkv_stage(void *context, int chunk, int thread) {
-    Blocks *t = context;
+static void qkv_group(Blocks *t, int group) {
     const Block *w = &t->weights[t->block];
     const Pass *p = t->pass;
     int width = qkv_size(&t->shape);
     const float *b = p->lora_b[t->block - p->first_block];
-    (void)thread;
     for (int tile = 0; tile * TILE < t->tokens; tile++) {
         __m512 total[TILE];
         int n = (int)smaller(TILE, t->tokens - tile * TILE);
-        group_of(t, w->qkv, t->shape.hidden, w->qkv_factor, w->qkv_bias, chunk, tile, n, total);
+        group_of(t, w->qkv, t->shape.hidden, w->qkv_factor, w->qkv_bias, group, tile, n, total);
         for (int i = 0; i < n; i++) {
             int64_t row = tile * TILE + i;
             for (int r = 0; b && r < p->ranks; r++)
                 total[i] = _mm512_fmadd_ps(_mm512_set1_ps(t->reduced[row * p->ranks + r]),
-                                           _mm512_loadu_ps(b + (int64_t)r * width + ROWS * chunk),
+                                           _mm512_loadu_ps(b + (int64_t)r * width + ROWS * group),
                                            total[i]);
-            _mm512_storeu_ps(t->projected + row * width + ROWS * chunk, total[i]);
+            _mm512_storeu_ps(t->projected + row * width + ROWS * group, total[i]);
         }
     }
 }
@@ -204,35 +206,29 @@ static void add_product(Blocks *t, const uint8_t *matrix, int columns, float fac
     }
 }
 
-static void output_stage(void *context, int chunk, int thread) {
-    Blocks *t = context;
+static void output_group(Blocks *t, int group) {
     const Block *w = &t->weights[t->block];
-    (void)thread;
     add_product(t, w->output, t->shape.heads * t->shape.head_dim, w->output_factor, w->output_bias,
-                chunk);
+                group);
 }
 
-static void ffn_out_stage(void *context, int chunk, int thread) {
-    Blocks *t = context;
+static void ffn_out_group(Blocks *t, int group) {
     const Block *w = &t->weights[t->block];
-    (void)thread;
-    add_product(t, w->ffn_out, t->shape.ffn, w->ffn_out_factor, w->ffn_out_bias, chunk);
+    add_product(t, w->ffn_out, t->shape.ffn, w->ffn_out_factor, w->ffn_out_bias, group);
 }
 
-static void ffn_in_stage(void *context, int chunk, int thread) {
-    Blocks *t = context;
+static void ffn_in_group(Blocks *t, int group) {
     const Block *w = &t->weights[t->block];
     int hidden = t->shape.hidden, above = t->shape.ffn / ROWS;
     const __m512 one = _mm512_set1_ps(1.0f), zero = _mm512_setzero_ps();
-    (void)thread;
     for (int tile = 0; tile * TILE < t->tokens; tile++) {
         __m512 gate[TILE], up[TILE];
         int n = (int)smaller(TILE, t->tokens - tile * TILE);
-        group_of(t, w->ffn_in, hidden, w->ffn_in_factor, w->ffn_in_bias, chunk, tile, n, gate);
-        group_of(t, w->ffn_in, hidden, w->ffn_in_factor, w->ffn_in_bias, chunk + above, tile, n, up);
+        group_of(t, w->ffn_in, hidden, w->ffn_in_factor, w->ffn_in_bias, group, tile, n, gate);
+        group_of(t, w->ffn_in, hidden, w->ffn_in_factor, w->ffn_in_bias, group + above, tile, n, up);
         for (int i = 0; i < n; i++) {
             __m512 below = _mm512_add_ps(one, exponential16(_mm512_sub_ps(zero, gate[i])));
-            _mm512_storeu_ps(t->inner + (int64_t)(tile * TILE + i) * t->shape.ffn + ROWS * chunk,
+            _mm512_storeu_ps(t->inner + (int64_t)(tile * TILE + i) * t->shape.ffn + ROWS * group,
                              _mm512_mul_ps(_mm512_div_ps(gate[i], below), up[i]));
         }
     }
@@ -271,6 +267,18 @@ static void logits_stage(void *context, int chunk, int thread) {
     }
 }
 
+static void group_stage(void *context, int chunk, int thread) {
+    Blocks *t = context;
+    (void)thread;
+    t->group(t, chunk);
+}
+
+/* All groups of 16 rows of a matrix. */
+static void run_groups(Blocks *t, Group group, int groups) {
+    t->group = group;
+    run_stage(&t->stages, group_stage, groups);
+}
+
 static void one_block(Blocks *t, int is_last) {
     Stages *stages = &t->stages;
     const Shape *s = &t->shape;
@@ -286,18 +294,18 @@ static void one_block(Blocks *t, int is_last) {
         memmove(t->stream + (int64_t)i * s->hidden, t->stream + (int64_t)p->wanted[i] * s->hidden,
                 (size_t)s->hidden * sizeof(float));
     run_stage(stages, round_attended_stage, tiles);
-    run_stage(stages, output_stage, s->hidden / ROWS);
+    run_groups(t, output_group, s->hidden / ROWS);
     run_stage(stages, ffn_norm_stage, tiles);
-    run_stage(stages, ffn_in_stage, s->ffn / ROWS);
+    run_groups(t, ffn_in_group, s->ffn / ROWS);
     run_stage(stages, round_inner_stage, tiles);
-    run_stage(stages, ffn_out_stage, s->hidden / ROWS);
+    run_groups(t, ffn_out_group, s->hidden / ROWS);
 }
 
 /* The projections of the block at hand. */
 static void project(Blocks *t, float *to) {
     t->projected = to;
     run_stage(&t->stages, attention_norm_stage, (int)tiles_of((size_t)t->tokens));
-    run_stage(&t->stages, qkv_stage, qkv_size(&t->shape) / ROWS);
+    run_groups(t, qkv_group, qkv_size(&t->shape) / ROWS);
     t->packed = to;
 }
 

@@ -171,25 +171,27 @@ class NativeTexts:
         starts, stops = _seen_rows(prefix[1], len(heads))
         shown = frozenset(() if front is None else front.blocks)
         self._sees = [block in shown for block in range(config.num_blocks)]
-        self._before = stops - starts
-        self._room = int((self._lengths + self._before).max()) + _ROOM
-        shape = (config.num_kv_heads, len(heads) * self._room, config.head_dim)
-        self._rows = [
-            (np.zeros(shape, np.float32), np.zeros(shape, np.float32)) for _ in self._sees
-        ]
-        ends = np.cumsum(self._lengths)
-        rows = 0 if front is None else front.rows
-        for block, pair in enumerate(self._rows):
+        #: Rows in front of each text, and places from one question to the next: of blocks that do
+        #: not see the prefix, and of those that do.
+        self._before = (np.zeros_like(starts), stops - starts)
+        self._room = [int((self._lengths + before).max()) + _ROOM for before in self._before]
+        self._rows: list[KeyValue] = []
+        ends, rows = np.cumsum(self._lengths), 0 if front is None else front.rows
+        for block, sees in enumerate(self._sees):
+            room = self._room[sees]
+            shape = (config.num_kv_heads, len(heads) * room, config.head_dim)
+            # Rows are written before they are read.
+            pair = (np.empty(shape, np.float32), np.empty(shape, np.float32))
+            self._rows.append(pair)
             for at, head in enumerate(heads):
-                length, place = int(self._lengths[at]), at * self._room
+                length, place = int(self._lengths[at]), at * room
                 given = tail[block] if block in tail else head.cache[block]
                 text = slice(0, length)
                 if block in tail:
                     text = slice(rows + int(ends[at]) - length, rows + int(ends[at]))
-                    if self._sees[block]:
-                        seen = slice(int(starts[at]), int(stops[at]))
-                        _copy(given, seen, pair, place)
-                        place += int(self._before[at])
+                    if sees:
+                        _copy(given, slice(int(starts[at]), int(stops[at])), pair, place)
+                        place += int(self._before[sees][at])
                 _copy(given, text, pair, place)
 
     def extend(self, questions: Sequence[int], rows: Float) -> Float:
@@ -206,14 +208,15 @@ class NativeTexts:
             EngineError: the model is closed, or there is no memory.
         """
         asked = np.asarray(questions, np.int64)
-        if int((self._lengths + self._before)[asked].max()) >= self._room:
-            self._make_room()
-        count, first = len(asked), (asked * self._room).astype(np.int32)
-        positions = self._lengths[asked]
+        positions, count = self._lengths[asked], len(asked)
+        for sees, before in enumerate(self._before):
+            if int((positions + before[asked]).max()) >= self._room[sees]:
+                self._make_room(bool(sees))
         residual, qkv, start, final = rows, None, 0, rows
         for sees, run in groupby(self._sees):
             stop = start + len(list(run))
-            stops = first + positions + (self._before[asked] if sees else 0)
+            first = (asked * self._room[sees]).astype(np.int32)
+            stops = first + positions + self._before[sees][asked]
             made = self._blocks.run(
                 BlockPass(
                     (start, stop),
@@ -234,19 +237,20 @@ class NativeTexts:
         self._lengths[asked] += 1
         return final
 
-    def _make_room(self) -> None:
-        """Move the rows of all questions further apart."""
-        wider = 2 * self._room
-        questions = len(self._lengths)
+    def _make_room(self, sees: bool) -> None:
+        """Move the rows of all questions further apart, in blocks of one kind."""
+        room, questions = self._room[sees], len(self._lengths)
         for block, pair in enumerate(self._rows):
+            if self._sees[block] != sees:
+                continue
             moved: list[Float] = []
             for side in pair:
-                split = side.reshape(side.shape[0], questions, self._room, side.shape[2])
-                larger = np.zeros((side.shape[0], questions, wider, side.shape[2]), np.float32)
-                larger[:, :, : self._room] = split
-                moved.append(larger.reshape(side.shape[0], questions * wider, side.shape[2]))
+                heads, _, size = side.shape
+                larger = np.empty((heads, questions, 2 * room, size), np.float32)
+                larger[:, :, :room] = side.reshape(heads, questions, room, size)
+                moved.append(larger.reshape(heads, -1, size))
             self._rows[block] = (moved[0], moved[1])
-        self._room = wider
+        self._room[sees] = 2 * room
 
 
 def _copy(given: KeyValue, rows: slice, pair: KeyValue, place: int) -> None:
