@@ -27,6 +27,7 @@ from .worker_cpus import CallingThread, allowed_cpus, cpu_parts
 
 _SOURCES = native.sources(
     "block_step.c",
+    "block_stages.h",
     "block_attention.h",
     "block_products.h",
     "decode_products.h",

@@ -46,12 +46,6 @@ _PASSED = 4.0
 #: Length of a row beside the longest state of text, and of one unit of evidence beside a row.
 _LENGTH, _EVIDENCE = 8.0, 0.03
 _NOISE = 0.01
-_LEAST_NORM = 0.05
-#: Between both factors of a branch: with this, a step of training changes either by little.
-_BALANCE = np.float32(30.0)
-#: Tried on held-out radar: as in `direction_start.py`, questions look past the rows here.
-_WANTED = Wanted(attended=20.0, strength=40.0)
-
 _LONG = DIRECTIONS + 2 * AFFIXES
 _LEAST_NORM = 0.05
 #: Between both factors of a branch: with this, a step of training changes either by little.
