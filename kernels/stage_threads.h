@@ -40,8 +40,9 @@ struct Stages {
     pthread_mutex_t sleep;
     pthread_cond_t wake;
     pid_t process;
-    int started, stop;
+    int started;
     uint32_t serial;
+    atomic_int stop;
     atomic_uint sleeping;
     /* Number of the stage (32 bits), its chunks (16), and the next one (16): one word, so that a
      * thread that comes late cannot take a chunk of another stage. */
@@ -76,14 +77,14 @@ static void *stage_worker(void *argument) {
         if (next_of(word) < chunks_of(word)) {
             share(s, worker->number);
             turns = 0;
-        } else if (s->stop) {
+        } else if (atomic_load(&s->stop)) {
             return NULL;
         } else if (++turns < TURNS_TO_SLEEP) {
             PAUSE();
         } else {
             pthread_mutex_lock(&s->sleep);
             atomic_fetch_add(&s->sleeping, 1);
-            while (atomic_load(&s->word) == word && !s->stop)
+            while (atomic_load(&s->word) == word && !atomic_load(&s->stop))
                 pthread_cond_wait(&s->wake, &s->sleep);
             atomic_fetch_sub(&s->sleeping, 1);
             pthread_mutex_unlock(&s->sleep);
@@ -141,7 +142,7 @@ static void run_stage(Stages *s, Stage stage, int chunks) {
 static void stop_stage_workers(Stages *s) {
     if (!s->started || s->process != getpid()) return;
     pthread_mutex_lock(&s->sleep);
-    s->stop = 1;
+    atomic_store(&s->stop, 1);
     pthread_cond_broadcast(&s->wake);
     pthread_mutex_unlock(&s->sleep);
     for (int i = 1; i < s->threads; i++) pthread_join(s->handles[i], NULL);

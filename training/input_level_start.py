@@ -52,8 +52,6 @@ _LEAST_NORM = 0.05
 _BALANCE = np.float32(30.0)
 #: Tried on held-out radar: as in `direction_start.py`, questions look past the rows here.
 _WANTED = Wanted(attended=20.0, strength=40.0)
-#: How far behind a row a question may end, in tokens: keys are solved for all of these.
-_BEHIND = (8, 14, 20, 28, 38, 50, 64)
 
 
 @dataclass(frozen=True, eq=False)
