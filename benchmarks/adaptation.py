@@ -32,7 +32,7 @@ from .adaptation_runs import (
 )
 from .input_level_methods import BASELINES, METHODS, PREFIX_METHODS
 
-#: Decisions of one pass when the weights of a day are looked at.
+#: Decisions of one pass when held-out questions are looked at, on a GPU.
 _EXAM_BATCH = 1024
 
 
@@ -85,6 +85,8 @@ class AdaptationBench:
         order = list(data.modalities)
         both = tuple(s for s in order if s in (*base, *coming))
         self._after = {"C->C+L": both, "C->L": tuple(coming), "C": self._base}
+        # The peak of a process is that of looks, too: on a CPU these shall take less than a step.
+        self._exam_batch = _EXAM_BATCH if device.type == "cuda" else settings.batch
         self._on_device = DeviceData(data, device)
         self._methods = BenchMethods(
             data, checkpoint, settings, self._on_device, base, self._after, progress
@@ -165,7 +167,7 @@ class AdaptationBench:
             learner, weights, row = self._trained_by_day(method, memory)
         row["looks"] = {
             condition: exam.seen(
-                examine(learner, self._on_device, exam, self._base, _EXAM_BATCH),
+                examine(learner, self._on_device, exam, self._base, self._exam_batch),
             )
             for condition, exam in self._exams.items()
         }
@@ -286,7 +288,9 @@ class AdaptationBench:
 
     def _run_of(self, steps: int) -> RunSettings:
         settings = self._settings
-        return RunSettings(steps, settings.batch, settings.seed, looks=settings.looks)
+        return RunSettings(
+            steps, settings.batch, settings.seed, self._exam_batch, looks=settings.looks
+        )
 
     def _looked(self, step: int, steps: int) -> None:
         self._tell(f"step {step} of {steps}")
