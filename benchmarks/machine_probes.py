@@ -1,6 +1,7 @@
 """What this machine can do at best, measured by small probes: the ceilings of the cost card.
 
-Peak FLOP/s: one large matrix product per precision, in the engine that runs everything else.
+Peak FLOP/s: one large matrix product per precision, in the engine that runs everything else, and
+the products that blocks in C are made of, from registers alone.
 Bandwidth: buffers far beyond the caches, read and copied by as many threads. Each probe counts its
 fastest run, as a ceiling should; a machine that is busy meanwhile gives lower ones.
 """
@@ -17,17 +18,25 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels import native
 from ..runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from ..runtime.cost import linear_flops
+from ..runtime.engine_key import machine_identity
+from ..runtime.errors import CacheError
+from ..runtime.files import cache_dir
 from ..runtime.model_config import Precision
+from ..runtime.worker_cpus import Spread
 
 METHOD = (
     "peak FLOP/s: fastest of {runs} products [{rows}, {size}] x [{size}, {size}] in ONNX Runtime "
     "(fp32: MatMul; int8: MatMulNBits with products of integers; int4: MatMulNBits with products "
-    "of floats), 2 per multiply-add. Bandwidth: fastest of {runs} passes over {megabytes} MB per "
-    "thread in numpy; read: the maximum is taken, copy: bytes read and written."
+    "of floats); where blocks run in C, at int8 and int4 dot products of 16-bit integers from "
+    "registers, if that is more; 2 per multiply-add. Bandwidth: fastest of {runs} passes over "
+    "{megabytes} MB per thread in numpy; read: the maximum is taken, copy: bytes read and written."
 )
 _BLOCK = 32
+#: Of dot products in registers: some milliseconds.
+_ROUNDS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,8 @@ def probe_machine(threads: int, sizes: ProbeSizes | None = None) -> MachinePeaks
     peaks = {
         precision: _product(precision, threads, sizes) for precision in ("fp32", "int8", "int4")
     }
+    in_c = _registers(threads, sizes)
+    peaks |= {precision: max(peaks[precision], in_c) for precision in ("int8", "int4")}
     read, copy = _bandwidth(threads, sizes)
     method = METHOD.format(**vars(sizes))
     return MachinePeaks(peaks, read, copy, method)
@@ -138,6 +149,26 @@ def _product(precision: Precision, threads: int, sizes: ProbeSizes) -> float:
         finally:
             engine.close()
     return linear_flops(sizes.rows, sizes.size, sizes.size) / seconds
+
+
+def _registers(threads: int, sizes: ProbeSizes) -> float:
+    """FLOP/s of what blocks in C are made of; 0 where they are left to the engines."""
+    try:
+        folder = cache_dir() / "native"
+    except CacheError:
+        return 0.0
+    library, _ = native.load_native(native.sources("peak_products.c"), folder, machine_identity())
+    if library is None:
+        return 0.0
+    native.declare(library, {"peak_products": ([native.COUNT], native.COUNT)})
+    made: list[int] = []
+
+    def run(_: int) -> None:
+        made.append(library.peak_products(_ROUNDS))
+
+    with ThreadPoolExecutor(threads, initializer=Spread(threads)) as pool:
+        seconds = _fastest(lambda: list(pool.map(run, range(threads))), sizes.runs)
+    return 2 * threads * made[0] / seconds
 
 
 def _bandwidth(threads: int, sizes: ProbeSizes) -> tuple[float, float]:
