@@ -17,21 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from .apart import ApartCaches, ApartLayout
-from .engine import Array, Engine, EngineLoader
+from .apart import ApartCaches
+from .block_engines import BlockEngines, group_caches
+from .engine import Engine, EngineLoader
 from .errors import ConfigError, EngineError
 from .files import sha256_of
 from .head_state import Float, HeadState, KeyValue, PackedHeadsCache
 from .kv_prefix import KvPrefix
-from .late_engine import LateEngine
-from .lora import CutNorms, Lora, lora_inputs
-from .model_config import LanguageModelConfig
-from .model_manifest import BlockGroup, read_manifest
+from .lora import CutNorms, Lora
+from .model_manifest import read_manifest
 from .native_blocks import NativeBlocks, open_blocks
 from .native_decode import NativeDecoder, open_decoder
 from .native_passes import native_head, native_tail
-from .on_device import ReadWhenAsked, is_on_device, run_keeping
-from .packing import MASKED, PackedLayout, pack_lengths, packed_bias
+from .on_device import ReadWhenAsked, is_on_device
+from .packing import PackedLayout, pack_lengths, packed_bias
 from .tail_rows import join_prefixes, no_rows, rows_in_front, side_by_side
 from .vocabulary import VocabularyTable
 
@@ -63,7 +62,7 @@ class TailResult:
     lora: Lora | None = None
 
 
-class LanguageModel:
+class LanguageModel(BlockEngines):
     """A decoder-only language model whose blocks are engines."""
 
     def __init__(self, folder: Path, load_engine: EngineLoader, *, threads: int) -> None:
@@ -79,7 +78,6 @@ class LanguageModel:
         """
         self._folder, self._threads = folder, threads
         self.manifest = read_manifest(folder)
-        self.config: LanguageModelConfig = self.manifest.config
         self._load: Callable[[str], Engine] = lambda file: load_engine(
             folder / file, threads=threads
         )
@@ -91,27 +89,15 @@ class LanguageModel:
                 field=str(folder / self.manifest.tokenizer_file),
                 remedy="remove the folder, the engines are then built again",
             ) from error
-        self.embedding = VocabularyTable(folder / self.manifest.embedding_table)
         self.head_rows = VocabularyTable(folder / self.manifest.head_table)
-        self.embed = self._load_block(self.manifest.embed_file)
-        self.groups = [(group, self._load_block(group.file)) for group in self.manifest.groups]
+        self._open_blocks(self._load, folder, self.manifest, late=self.native_blocks[0] is not None)
         self._cut_norms = CutNorms(
             self.config,
             folder / self.manifest.group_norms_file,
             (group.start for group in self.manifest.groups),
         )
-        #: Whether the engines can let packed texts attend each to itself alone.
-        self.attends_apart = self.native_blocks[0] is not None or all(
-            any(spec.name == "apart" for spec in engine.input_specs) for _, engine in self.groups
-        )
         self._logits: Engine | None = None
         self._packed = PackedHeadsCache()
-
-    def _load_block(self, file: str) -> Engine:
-        """An engine of blocks; where C runs them, it is loaded if it is needed after all."""
-        if self.native_blocks[0] is None or not (self._folder / file).is_file():
-            return self._load(file)
-        return LateEngine(lambda: self._load(file), str(self._folder / file))
 
     @property
     def tokenizer_sha256(self) -> str:
@@ -120,8 +106,7 @@ class LanguageModel:
 
     def close(self) -> None:
         """Free all engines."""
-        for engine in [self.embed, *(engine for _, engine in self.groups)]:
-            engine.close()
+        self._close_blocks()
         if self._logits is not None:
             self._logits.close()
         for name in ("native", "native_blocks"):
@@ -317,132 +302,3 @@ class LanguageModel:
     def score(self, final: Float, token_ids: NDArray[np.int64]) -> Float:
         """Logits of a few tokens only: float32 `[rows, len(token_ids)]`."""
         return final @ self.head_rows.rows(token_ids).T
-
-    def embed_tokens(
-        self, ids: NDArray[np.int64], positions: NDArray[np.int64], lora: Lora | None = None
-    ) -> KeyValue:
-        """Residual stream and first projections of tokens at `positions` (`[1, tokens]`)."""
-        return self.embed_rows(self.embedding.rows(ids), positions, lora)
-
-    def embed_rows(
-        self, rows: Float, positions: NDArray[np.int64], lora: Lora | None = None
-    ) -> KeyValue:
-        """As `embed_tokens`, of embeddings `[tokens, embedding_size]`."""
-        inputs: dict[str, Array] = {"embedding": rows[None]}
-        inputs |= lora_inputs(self.config, lora, [0])
-        if self.config.position == "learned":
-            inputs["position_ids"] = positions
-        outputs = self.embed.run(inputs)
-        return outputs["residual"], outputs["qkv"]
-
-    def run_group(
-        self,
-        group: BlockGroup,
-        engine: Engine,
-        residual: Float,
-        qkv: Float,
-        layout: PackedLayout,
-        past: Mapping[int, KeyValue],
-        bias: Mapping[int, Float],
-        lora: Lora | None = None,
-        apart: ApartLayout | None = None,
-        *,
-        keep: bool = False,
-    ) -> dict[str, Float]:
-        """Run one group of blocks over packed tokens.
-
-        Args:
-            group: the blocks.
-            engine: of the group.
-            residual: `[1, tokens, hidden_size]`.
-            qkv: `[1, tokens, qkv_size]`, projections of the group's first block.
-            layout: of the tokens.
-            past: by block, keys and values in front of the tokens' own.
-            bias: by block, see `packing.attention_bias`.
-            lora: for the projections that the group computes; those of its first block came in.
-            apart: where each text attends to itself alone; `past` and `bias` are then of each.
-            keep: whether what the group gives stays on its device, but for `final`; of engines that
-                have one (`on_device.py`).
-
-        Returns:
-            `residual` and `qkv`, or `final` from the last group; `key_<block>`, `value_<block>`.
-        """
-        rows = past[group.start][0].shape[2]
-        if (
-            apart is None
-            and rows == 0
-            and self.config.position == "rope"
-            and not _is_run(layout.position_ids[0])
-        ):
-            return self._run_behind_masked_row(group, engine, residual, qkv, layout, bias, lora)
-        total = rows + layout.tokens
-        inputs: dict[str, Array] = {
-            "residual_in": residual,
-            "qkv_in": qkv,
-            "past_and_new_minus_1": np.asarray([total - 1], dtype=np.int32),
-            "past_and_new": np.asarray(total, dtype=np.int32),
-        }
-        if self.config.position == "rope":
-            inputs["position_ids"] = layout.position_ids if apart is None else apart.position_ids
-        inputs |= self.places(apart)
-        if group.stop == self.config.num_blocks:
-            inputs["last_index"] = layout.last_index
-        factors = lora_inputs(self.config, lora, self.projected_blocks(group))
-        inputs |= factors
-        for block in range(group.start, group.stop):
-            inputs[f"past_key_{block}"], inputs[f"past_value_{block}"] = past[block]
-            inputs[f"bias_{block}"] = bias[block]
-        kept = [spec.name for spec in engine.output_specs if spec.name != "final"] if keep else ()
-        return run_keeping(engine, inputs, kept, factors if keep else ())
-
-    def places(self, apart: ApartLayout | None) -> dict[str, Array]:
-        """Inputs that say where texts lie apart, if these engines have such; None: together."""
-        if not self.attends_apart:
-            return {}
-        if apart is not None:
-            return {"apart": np.asarray(True), "unpack": apart.unpack, "pack": apart.pack}
-        unused = np.zeros((1, 1), np.int64)
-        return {"apart": np.asarray(False), "unpack": unused, "pack": unused[0]}
-
-    def projected_blocks(self, group: BlockGroup) -> range:
-        """Blocks whose projections a group computes: of the next group's first block too."""
-        return range(group.start + 1, min(group.stop, self.config.num_blocks - 1) + 1)
-
-    def _run_behind_masked_row(
-        self,
-        group: BlockGroup,
-        engine: Engine,
-        residual: Float,
-        qkv: Float,
-        layout: PackedLayout,
-        bias: Mapping[int, Float],
-        lora: Lora | None,
-    ) -> dict[str, Float]:
-        """Run packed texts that have nothing in front of them.
-
-        Without past rows, ONNX Runtime's attention takes only the first position id and counts
-        on; a masked row in front makes it read them all.
-        """
-        row = np.zeros((1, self.config.num_kv_heads, 1, self.config.head_dim), dtype=np.float32)
-        masked = {
-            block: np.concatenate([np.full_like(b[..., :1], MASKED), b], axis=-1)
-            for block, b in bias.items()
-        }
-        past = dict.fromkeys(bias, (row, row))
-        outputs = self.run_group(group, engine, residual, qkv, layout, past, masked, lora)
-        for name, values in outputs.items():
-            if name.startswith(("key_", "value_")):
-                outputs[name] = values[:, :, 1:]
-        return outputs
-
-
-def _is_run(positions: NDArray[np.int64]) -> bool:
-    return bool((np.diff(positions) == 1).all())
-
-
-def group_caches(group: BlockGroup, outputs: Mapping[str, Float]) -> dict[int, KeyValue]:
-    """Keys and values of a group's blocks, from its outputs."""
-    return {
-        block: (outputs[f"key_{block}"], outputs[f"value_{block}"])
-        for block in range(group.start, group.stop)
-    }

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .block_engines import group_caches
 from .errors import ConfigError
 from .head_state import Float, KeyValue
-from .language_model import LanguageModel, TailResult, group_caches
+from .language_model import LanguageModel, TailResult
 from .native_passes import NativeTexts
 from .on_device import where_they_lie
 from .packing import PREFIX, PackedLayout, Rows, attention_bias
