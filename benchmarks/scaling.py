@@ -18,9 +18,11 @@ METHOD = (
     "all pairs of sizes (Theil and Sen). exponent: of a power law through cost over size, by least "
     "squares of logarithms; below 1 cost grows slower than size, as where there is a fixed part. "
     "steepest_over_first: what one more costs between the two neighbouring sizes where it costs "
-    "most, over what it costs between the first two; 1 is a straight line. no_faster_than_linear "
-    "is said of counted FLOPs, where that is 1.05 or less; time_no_faster_than_linear of times, "
-    "which jump about, where the exponent is 1.05 or less."
+    "most, over what it costs between the first two; 1 is a straight line. Where what is added "
+    "differs (sensors), most_over_alone: what one more costs beside the others over what it costs "
+    "alone, without the frame's fixed part, where that is most. no_faster_than_linear is said "
+    "of counted FLOPs, where that, or else steepest_over_first, is 1.05 or less; "
+    "time_no_faster_than_linear of times, which jump about, where the exponent is 1.05 or less."
 )
 _STRAIGHT = 1.05
 
@@ -33,11 +35,14 @@ class Axis:
         name: of what grows.
         runs: by size, ascending; each runs once and returns the counted FLOPs.
         what: what a run does and what stays the same.
+        alone: where what is added differs from size to size: by size, FLOPs of a run with nothing
+            but what came last; and by 0 of one with nothing at all.
     """
 
     name: str
     runs: Mapping[int, Callable[[], int]]
     what: str
+    alone: Mapping[int, Callable[[], int]] | None = None
 
 
 def measure_axis(
@@ -65,6 +70,9 @@ def measure_axis(
     counted = [flops[str(size)] for size in sizes]
     counts = growth(sizes, counted)
     steepest = counts["steepest_over_first"]
+    if axis.alone is not None:
+        alone = {size: run() for size, run in axis.alone.items()}
+        steepest = counts["most_over_alone"] = most_over_alone(sizes, counted, alone)
     return {
         "what": axis.what,
         "sizes": sizes,
@@ -75,6 +83,25 @@ def measure_axis(
         "no_faster_than_linear": steepest is not None and steepest <= _STRAIGHT,
         "time_no_faster_than_linear": grows_no_faster(growth(sizes, medians)),
     }
+
+
+def most_over_alone(
+    sizes: Sequence[int], costs: Sequence[int], alone: Mapping[int, int]
+) -> float | None:
+    """What one more costs beside the others over what it costs alone, where that is most.
+
+    Args:
+        sizes: ascending by one.
+        costs: of each size.
+        alone: see `Axis.alone`.
+    """
+    steps = zip(sizes[1:], costs, costs[1:], strict=False)
+    ratios = [
+        (more - less) / (alone[size] - alone[0])
+        for size, less, more in steps
+        if alone[size] > alone[0]
+    ]
+    return max(ratios, default=None)
 
 
 def grows_no_faster(found: Mapping[str, Any]) -> bool:

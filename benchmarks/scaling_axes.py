@@ -57,17 +57,19 @@ def sensor_axis(runtime: Runtime, frames: Sequence[SensorFrame], questions: int)
     """
     stamps = itertools.count(1)
 
-    def run(size: int) -> int:
-        runtime.switch_sensors([frame.sensor for frame in frames[:size]])
+    def run(some: Sequence[SensorFrame]) -> int:
+        runtime.switch_sensors([frame.sensor for frame in some])
         shift = next(stamps) * _FRAME_NS
-        given = [replace(one, stamp_ns=one.stamp_ns + shift) for one in frames[:size]]
+        given = [replace(one, stamp_ns=one.stamp_ns + shift) for one in some]
         return runtime.step(given)[0].flops
 
+    sizes = range(1, len(frames) + 1)
     return Axis(
         "sensors",
-        {size: lambda size=size: run(size) for size in range(1, len(frames) + 1)},
+        {size: lambda size=size: run(frames[:size]) for size in sizes},
         f"whole frames with {questions} standing questions; one of another kind costs another "
         "amount; sensors in the order " + ", ".join(frame.sensor for frame in frames),
+        {size: lambda size=size: run(frames[max(size - 1, 0) : size]) for size in (0, *sizes)},
     )
 
 

@@ -44,6 +44,28 @@ def test_a_square_is_found_out() -> None:
     assert found["no_faster_than_linear"] is False
 
 
+def test_things_of_different_costs_are_set_beside_what_they_cost_alone() -> None:
+    costs = {1: 5, 2: 7, 3: 6}
+
+    def axis(together: int) -> Axis:
+        totals = {n: 100 + sum(costs[i] for i in range(1, n + 1)) + together for n in costs}
+        totals[3] += together
+        return Axis(
+            "things",
+            {n: lambda n=n: totals[n] for n in costs},
+            "things",
+            {n: lambda n=n: 100 + costs.get(n, 0) for n in (0, *costs)},
+        )
+
+    straight = measure_axis(axis(0), rounds=1)
+    assert straight["counted"]["most_over_alone"] == pytest.approx(1)
+    assert straight["no_faster_than_linear"] is True
+    dearer = measure_axis(axis(3), rounds=1)
+    # The third one adds its own six and three for the others.
+    assert dearer["counted"]["most_over_alone"] == pytest.approx(1.5)
+    assert dearer["no_faster_than_linear"] is False
+
+
 def test_times_are_straight_by_their_power() -> None:
     sizes = [1, 2, 4, 8]
     assert grows_no_faster(growth(sizes, [5 + 2 * x for x in sizes]))
