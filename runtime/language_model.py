@@ -109,7 +109,7 @@ class LanguageModel(BlockEngines):
         self._close_blocks()
         if self._logits is not None:
             self._logits.close()
-        for name in ("native", "native_blocks"):
+        for name in ("native", "native_blocks", "background_blocks"):
             # Only what was made; from now on, nothing is.
             made = self.__dict__.setdefault(name, (None, "the model is closed"))[0]
             if made is not None:
@@ -128,10 +128,18 @@ class LanguageModel(BlockEngines):
         """What runs blocks in C, or None and why the engines do."""
         return open_blocks(self._folder, self.manifest, threads=self._threads)
 
+    @cached_property
+    def background_blocks(self) -> tuple[NativeBlocks | None, str]:
+        """The same for work beside frames, in the thread that asks: no frame waits for it."""
+        if self.native_blocks[0] is None:
+            return self.native_blocks
+        return open_blocks(self._folder, self.manifest, threads=1)
+
     def engines_only(self) -> LanguageModel:
         """This model with its blocks left to the engines; it shares all else, closing too."""
         other = copy.copy(self)
-        other.__dict__["native_blocks"] = (None, "switched off")
+        for name in ("native_blocks", "background_blocks"):
+            other.__dict__[name] = (None, "switched off")
         return other
 
     def encode(self, token_ids: Sequence[int], depths: Sequence[int]) -> HeadState:

@@ -104,7 +104,7 @@ class QuestionChoice:
             check()
             if deadline is not None and time.monotonic() > deadline:
                 break
-            states = packed_states(model, texts[batch], boundaries)
+            states = packed_states(model, texts[batch], boundaries, background=True)
             for boundary, rows in zip(boundaries, states, strict=True):
                 parts[boundary].append(rows.astype(np.float16))
             done = batch.stop

@@ -13,7 +13,11 @@ from ..packing import pack_lengths, packed_bias
 
 
 def packed_states(
-    model: LanguageModel, texts: Sequence[Sequence[int]], boundaries: Sequence[int]
+    model: LanguageModel,
+    texts: Sequence[Sequence[int]],
+    boundaries: Sequence[int],
+    *,
+    background: bool = False,
 ) -> list[NDArray[np.float32]]:
     """Residual streams that enter blocks, without any sensor.
 
@@ -21,13 +25,14 @@ def packed_states(
         model: whose head runs.
         texts: by their tokens; one packed pass.
         boundaries: first blocks of groups of the model.
+        background: whether frames are answered meanwhile, which must not wait for this.
 
     Returns:
         By boundary `[tokens of all texts, hidden_size]`.
     """
     lengths = [len(text) for text in texts]
     ids = np.concatenate([np.asarray(text, np.int64) for text in texts])
-    native = model.native_for(None, None)
+    native, _ = model.background_blocks if background else model.native_blocks
     if native is not None:
         rows = model.embedding.rows(ids)
         states, _ = native_head(native, rows, lengths, sorted(set(boundaries)))

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tailwire.kernels import native
+from tailwire.runtime.adaptation.text_states import packed_states
 from tailwire.runtime.backends.onnxruntime_cpu import OnnxRuntimeEngine
 from tailwire.runtime.errors import EngineError
 from tailwire.runtime.kv_prefix import KvPrefix
@@ -303,6 +304,24 @@ def test_logits_of_several_states_are_those_of_the_table(smollm2: SmolLm2) -> No
     expected = states @ model.head_rows.rows(np.arange(model.config.vocab_size)).T
     assert_close(tail.logits(states), expected)
     np.testing.assert_array_equal(tail.logits(states[3:4])[0], tail.logits(states)[3])
+
+
+def test_work_beside_frames_keeps_nobody_waiting(tiny: TinyModels) -> None:
+    model = LanguageModel(tiny.engines("llama", "int8"), OnnxRuntimeEngine, threads=2)
+    texts = [random_ids(length) for length in LENGTHS]
+    together, aside = (
+        packed_states(model, texts, (2, 4), background=background) for background in (False, True)
+    )
+    for one, other in zip(together, aside, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert model.background_blocks[0] is not model.native_blocks[0]
+    ends = np.cumsum(LENGTHS)
+    for at, text in enumerate(texts):
+        alone = model.encode(text, [2]).states[4][0][0]
+        np.testing.assert_array_equal(together[1][ends[at] - len(text) : ends[at]], alone)
+    model.close()
+    with pytest.raises(EngineError):
+        packed_states(model, texts, (2, 4), background=True)
 
 
 def test_branches_of_several_ranks_are_left_to_the_engines(tiny: TinyModels) -> None:
