@@ -1,4 +1,4 @@
-"""Small runtimes around a tiny language model, and disks of one's own to fill."""
+"""Small runtimes and float32 references of tiny language models, and disks of one's own to fill."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from tailwire.runtime.connections import ConnectionSpec
 
 from ..fakes import QUESTIONS, FakeRuntime, MakeRuntime, connection_spec, fake_runtime
+from ..rounded_models import References
 
 if TYPE_CHECKING:
     from ..built_models import TinyModels
@@ -47,3 +48,11 @@ def private_mount() -> list[str]:
     if probe.returncode:
         pytest.skip("this kernel lets no user mount a tmpfs in a namespace of their own")
     return command
+
+
+@pytest.fixture(scope="module")
+def references(tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[References]:
+    """Float32 engines of weights that are rounded as the C code reads them."""
+    made = References(tiny, tmp_path_factory.mktemp("rounded"))
+    yield made
+    made.close()

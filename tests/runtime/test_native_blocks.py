@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,13 +47,6 @@ pytestmark = [
     needs_compiler,
     pytest.mark.skipif(not processor_is_tuned_for(), reason="this processor has no AVX-512 VNNI"),
 ]
-
-
-@pytest.fixture(scope="module")
-def references(tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[References]:
-    made = References(tiny, tmp_path_factory.mktemp("rounded"))
-    yield made
-    made.close()
 
 
 def assert_same_rows(result: TailResult, expected: TailResult) -> None:

@@ -9,7 +9,6 @@ import platform
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,13 +37,6 @@ from ..rounded_models import (
 
 if TYPE_CHECKING:
     from ..built_models import SmolLm2, TinyModels
-
-
-@pytest.fixture(scope="module")
-def references(tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[References]:
-    made = References(tiny, tmp_path_factory.mktemp("rounded"))
-    yield made
-    made.close()
 
 
 @needs_compiler
