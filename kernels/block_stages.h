@@ -36,8 +36,8 @@ struct Blocks {
     uint8_t *cpus;
     Stages stages;
     pthread_mutex_t use;
-    /* Room for `room` tokens, and for rows of scores. */
-    size_t room, rows;
+    /* Room for `room` tokens, for rows of scores, and for what a LoRA reduces tokens to. */
+    size_t room, rows, reductions;
     float *qkv, *attended, *inner, *stream, *reduced;
     Tiles tiles;
     float **floats;       /* per thread: the widest row */

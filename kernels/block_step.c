@@ -30,9 +30,10 @@ void blocks_close(Blocks *t) {
     free(t->stages.workers), free(t);
 }
 
-/* NULL if there is no memory or heads are too large. The weights stay the caller's. `cpus`: see `Stages`, or NULL. */
+/* NULL if there is no memory or heads are too large. The weights stay the caller's. `cpus`: see
+ * `Stages`, or NULL. */
 Blocks *blocks_open(const Shape *shape, const Block *weights, const float *final_norm,
-                const float *cosines, const float *sines, const uint8_t *cpus) {
+                    const float *cosines, const float *sines, const uint8_t *cpus) {
     Blocks *t = shape->head_dim <= MOST_HEAD_DIM ? aligned(sizeof(Blocks)) : NULL;
     if (!t) return NULL;
     size_t threads = (size_t)shape->threads;
@@ -49,7 +50,7 @@ Blocks *blocks_open(const Shape *shape, const Block *weights, const float *final
                    t->stages.workers && (t->cpus || !cpus);
     for (size_t i = 0; complete && i < threads; i++) {
         t->floats[i] = aligned(widest * 4);
-        t->attending[i].queries = aligned((size_t)shape->head_dim * 32 * 4);
+        t->attending[i].queries = aligned((size_t)shape->head_dim * LANES * 4);
         complete = t->floats[i] && t->attending[i].queries;
     }
     if (!complete) {
@@ -71,9 +72,13 @@ static int resized(float **array, size_t count) {
 /* Room for so many tokens and rows of scores; nonzero if there is no memory. */
 static int make_room(Blocks *t, size_t tokens, size_t rows, size_t ranks) {
     const Shape *s = &t->shape;
-    if (ranks && !resized(&t->reduced, tokens * ranks)) return 1;
+    if (tokens * ranks > t->reductions) {
+        t->reductions = 0;
+        if (!resized(&t->reduced, tokens * ranks)) return 1;
+        t->reductions = tokens * ranks;
+    }
     if (tokens > t->room) {
-        size_t whole = tiles_of(tokens) * 12, attended = (size_t)(s->heads * s->head_dim);
+        size_t whole = tiles_of(tokens) * TILE, attended = (size_t)(s->heads * s->head_dim);
         size_t widest = (size_t)(s->hidden > s->ffn ? s->hidden : s->ffn);
         widest = widest > attended ? widest : attended;
         size_t qkv = (size_t)((s->heads + 2 * s->kv_heads) * s->head_dim);
@@ -90,7 +95,7 @@ static int make_room(Blocks *t, size_t tokens, size_t rows, size_t ranks) {
     if (rows > t->rows) {
         t->rows = 0;
         for (int i = 0; i < s->threads; i++)
-            if (!resized(&t->attending[i].scores, rows * 32)) return 1;
+            if (!resized(&t->attending[i].scores, rows * LANES)) return 1;
         t->rows = rows;
     }
     return 0;
@@ -122,7 +127,7 @@ int blocks_run(Blocks *t, const Pass *pass) {
 
 /* Products of states [states][hidden] with every row of a table of codes [vocabulary][hidden]. */
 int blocks_logits(Blocks *t, const float *finals, int32_t states, const int8_t *codes,
-                const float *scales, int64_t vocabulary, float *logits) {
+                  const float *scales, int64_t vocabulary, float *logits) {
 #if defined(USE_VNNI)
     int columns = t->shape.hidden, blocks = columns / COLUMNS;
     pthread_mutex_lock(&t->use);

@@ -258,15 +258,14 @@ class LanguageModel(BlockEngines):
         layout, residual = packed.layout, packed.residual
         if every_token:
             layout = replace(layout, last_index=np.arange(layout.tokens, dtype=np.int64))
+        qkv = packed.projections(lora, self._cut_norms)
         ours = self.native_for(joined, lora)
         if ours is not None:
-            qkv = packed.projections(lora, self._cut_norms)
             front, wanted = (joined, owner), layout.last_index
             final, caches = native_tail(ours, packed, qkv, front, lora, wanted)
             return TailResult(final, tuple(heads), layout, joined, owner, boundary, caches, lora)
         can = self.attends_apart
         side = side_by_side(self.config, packed, prefix, joined) if can else None
-        qkv = packed.projections(lora, self._cut_norms)
         cache: dict[int, KeyValue] = {}
         outputs: dict[str, Float] = {}
         for group, engine in self.groups:

@@ -128,21 +128,11 @@ class NativeBlocks:
             MemoryError: there is no memory for the buffers.
         """
         weights, threads = NativeWeights(folder, manifest), max(1, threads)
-        shape, cpus = weights.shape(threads), _cpu_sets(threads)
         self._library, self._weights = library, weights
         #: Of the model.
         self.config: LanguageModelConfig = manifest.config
         self._calling = CallingThread(threads)
-        self._handle = library.blocks_open(
-            ctypes.byref(shape),
-            weights.blocks,
-            weights.addresses["final_norm"],
-            weights.addresses["cosines"],
-            weights.addresses["sines"],
-            cpus,
-        )
-        if not self._handle:
-            raise MemoryError("no memory for the buffers")
+        self._handle = weights.opened(library.blocks_open, threads, _cpu_sets(threads))
         self.close = weakref.finalize(self, library.blocks_close, self._handle)
 
     def run(self, one: BlockPass) -> BlockOutputs:

@@ -83,18 +83,7 @@ class NativeDecoder:
         self._handles: dict[int, int] = {}
         self.close = weakref.finalize(self, _close, self._library, self._handles)
         for count in {max(1, threads), 1}:
-            shape = weights.shape(count)
-            handle = self._library.decoder_open(
-                ctypes.byref(shape),
-                weights.blocks,
-                weights.addresses["final_norm"],
-                weights.addresses["cosines"],
-                weights.addresses["sines"],
-            )
-            if not handle:
-                self.close()
-                raise MemoryError("no memory for the decoder")
-            self._handles[count] = handle
+            self._handles[count] = weights.opened(library.decoder_open, count)
 
     def text(self, rows: Mapping[int, TextRows]) -> NativeText:
         """Prepare to continue a text whose keys and values are in `rows`, by block."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,25 @@ class NativeWeights:
             *(_block(number, index, self.addresses) for number in range(config.num_blocks))
         )
 
-    def shape(self, threads: int) -> ModelShape:
+    def opened(self, opens: Callable[..., int | None], threads: int, *more: object) -> int:
+        """The handle that a function of a library makes of these weights.
+
+        Args:
+            opens: takes shape, blocks, final norm, cosines and sines.
+            threads: of the handle.
+            more: what it takes behind them.
+
+        Raises:
+            MemoryError: it gave none.
+        """
+        shape, addresses = self._shape(threads), self.addresses
+        tables = (addresses[name] for name in ("final_norm", "cosines", "sines"))
+        handle = opens(ctypes.byref(shape), self.blocks, *tables, *more)
+        if not handle:
+            raise MemoryError("no memory for the buffers")
+        return handle
+
+    def _shape(self, threads: int) -> ModelShape:
         """The model's sizes, for so many threads."""
         config = self._manifest.config
         return ModelShape(

@@ -57,7 +57,8 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def bench_of(tiny: TinyModels, folder: Path, **changes: Any) -> AdaptationBench:
+def bench_of(tiny: TinyModels, folder: Path, start: Any = None, **changes: Any) -> AdaptationBench:
+    """The benchmark of a tiny model; `start` are weights that the day begins with."""
     settings = BenchSettings(**{**SETTINGS, **changes})
     return AdaptationBench(
         bench_data(),
@@ -67,6 +68,7 @@ def bench_of(tiny: TinyModels, folder: Path, **changes: Any) -> AdaptationBench:
         BenchRecord(folder, settings.as_json()),
         base=CAMERAS,
         coming=LIDAR,
+        start=lambda spec: start,
     )
 
 

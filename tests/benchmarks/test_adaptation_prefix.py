@@ -30,14 +30,13 @@ from tailwire.benchmarks.adaptation_learners import Learner, PrefixLearner
 from tailwire.benchmarks.adaptation_methods import BenchMethods
 from tailwire.benchmarks.adaptation_plan import BenchSettings
 from tailwire.benchmarks.adaptation_plots import draw_adaptation
-from tailwire.benchmarks.adaptation_record import BenchRecord
 from tailwire.benchmarks.adaptation_runs import PeakMemory, RunSettings, learn
 from tailwire.benchmarks.input_level_methods import PREFIX_METHODS
 from tailwire.benchmarks.prefix_model import PrefixModel
 from tailwire.runtime.adaptation.samples import Samples
 
 from .adaptation_task import CAMERAS, LIDAR, MODALITIES, bench_data
-from .test_adaptation import SETTINGS, rows_of
+from .test_adaptation import SETTINGS, bench_of, rows_of
 
 CPU = torch.device("cpu")
 AFTER = {"C->C+L": (*CAMERAS, *LIDAR), "C->L": LIDAR, "C": CAMERAS}
@@ -220,18 +219,8 @@ def test_a_step_costs_what_torch_counts(
             assert learner.step_flops(samples, sensors) == pytest.approx(counted, rel=0.005)
 
 
-def bench_of(tiny: TinyModels, folder: Path, start: Any, **changes: Any) -> AdaptationBench:
-    settings = BenchSettings(**{**SETTINGS, **START, **changes})
-    return AdaptationBench(
-        bench_data(),
-        open_checkpoint(tiny.folder("llama")),
-        settings,
-        CPU,
-        BenchRecord(folder, settings.as_json()),
-        base=CAMERAS,
-        coming=LIDAR,
-        start=lambda spec: start,
-    )
+def bench_from(tiny: TinyModels, folder: Path, start: Any, **changes: Any) -> AdaptationBench:
+    return bench_of(tiny, folder, start, **{**START, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +229,7 @@ def learned(
 ) -> dict[str, Any]:
     """Weights that know the day."""
     folder = tmp_path_factory.mktemp("learned")
-    bench = bench_of(tiny, folder, None, steps=24, conditions=(), baselines=())
+    bench = bench_from(tiny, folder, None, steps=24, conditions=(), baselines=())
     assert bench.run()
     assert rows_of(folder)[0]["accuracy"] > 0.9
     return bench._day["tail-2"]
@@ -251,7 +240,7 @@ def finished(
     learned: dict[str, Any], tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     folder = tmp_path_factory.mktemp("finished")
-    assert bench_of(tiny, folder, learned).run()
+    assert bench_from(tiny, folder, learned).run()
     return folder
 
 
@@ -276,7 +265,7 @@ def test_the_day_is_the_start(finished: Path) -> None:
 
 
 def test_ratios_stand_beside_both(finished: Path, learned: Any, tiny: TinyModels) -> None:
-    bench, rows = bench_of(tiny, finished, learned), rows_of(finished)
+    bench, rows = bench_from(tiny, finished, learned), rows_of(finished)
     methods = ["tail-2", *PREFIX_METHODS]
     result = figures(rows, bench.exams, ("night",), 2, methods)
     assert result["full_is"] == "prefix-full"
@@ -308,9 +297,9 @@ def test_whole_models_start_where_a_trained_day_ended(tiny: TinyModels, tmp_path
         asked.append(0)
         return len(asked) > 1
 
-    assert not bench_of(tiny, tmp_path, None, **few).run(after_one)
+    assert not bench_from(tiny, tmp_path, None, **few).run(after_one)
     # Another process goes on, with the weights of the first one's day.
-    assert bench_of(tiny, tmp_path, None, **few).run()
+    assert bench_from(tiny, tmp_path, None, **few).run()
     days = {row["method"]: row for row in rows_of(tmp_path) if row["phase"] == "day"}
     assert days["tail-2"]["flops"] > 0
     for method in PREFIX_METHODS:
@@ -329,12 +318,12 @@ def test_methods_without_a_start_are_refused(
     tiny: TinyModels, tmp_path: Path, learned: Any, changes: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(ConfigError, match=problem):
-        bench_of(tiny, tmp_path, learned, **changes)
+        bench_from(tiny, tmp_path, learned, **changes)
 
 
 def test_no_start_is_no_day(tiny: TinyModels, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is none"):
-        bench_of(tiny, tmp_path, None)
+        bench_from(tiny, tmp_path, None)
 
 
 def test_what_the_lidar_tells_is_told_by_its_tokens_alone() -> None:
