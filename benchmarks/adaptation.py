@@ -50,6 +50,7 @@ class AdaptationBench:
         base: Sequence[str],
         coming: Sequence[str],
         start: Callable[[ConnectionSpec], Weights | None] = lambda spec: None,
+        start_blocks: int | None = None,
         progress: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Get ready.
@@ -63,6 +64,7 @@ class AdaptationBench:
             base: sensors by day.
             coming: sensors that come.
             start: weights that the day begins with, for a shape of connection; None for fresh ones.
+            start_blocks: depth of the tail that these were trained for.
             progress: told what is done.
 
         Raises:
@@ -89,8 +91,9 @@ class AdaptationBench:
         self._exam_batch = _EXAM_BATCH if device.type == "cuda" else settings.batch
         self._on_device = DeviceData(data, device)
         self._methods = BenchMethods(
-            data, checkpoint, settings, self._on_device, base, self._after, progress
+            data, checkpoint, settings, self._on_device, base, self._after, progress, start_blocks
         )
+        self._start_blocks = start_blocks
         if not settings.steps and self._start(self._methods.spec(settings.ships)) is None:
             raise ConfigError(
                 "with no steps by day the day is the start, and there is none",
@@ -187,12 +190,13 @@ class AdaptationBench:
             return learner, weights, {**nothing, "day_of": f"tail-{settings.ships}"}
         if method not in METHODS:
             depth = depth_of(method)
+            weights, about = self._first_weights(methods.spec(depth))
             if not settings.steps:
-                weights = self._first_weights(methods.spec(depth))
-                return methods.by_day(method, weights), weights, nothing
+                return methods.by_day(method, weights), weights, {**nothing, **about}
             memory.begin()
-            weights, row, config = self._train_connection(depth)
+            weights, row, config = self._train_connection(depth, weights)
             memory.pause()
+            row |= about
             row["peak_bytes"] = memory.peak_bytes
             learner = methods.tail_learner(methods.spec(depth), weights, None)
             samples = self._data.learned("day")
@@ -205,10 +209,17 @@ class AdaptationBench:
         state = learner.model.trained_state()
         return learner, {name: tensor.float().numpy() for name, tensor in state.items()}, row
 
-    def _first_weights(self, spec: ConnectionSpec) -> Weights:
-        return self._start(spec) or self._methods.fresh(spec)
+    def _first_weights(self, spec: ConnectionSpec) -> tuple[Weights, Row]:
+        """Where the day begins, and what a row tells of it."""
+        weights = self._start(spec)
+        if weights is None:
+            return self._methods.fresh(spec), {}
+        if spec.kind != "conditioned" or self._start_blocks in (None, spec.tail_blocks):
+            return weights, {}
+        weights, explained = self._methods.moved(spec, weights)
+        return weights, {"moved_from": self._start_blocks, "reading_explained": explained}
 
-    def _train_connection(self, depth: int) -> tuple[Weights, Row, TrainingConfig]:
+    def _train_connection(self, depth: int, first: Weights) -> tuple[Weights, Row, TrainingConfig]:
         """By the recipe of `tailwire train connections`."""
         settings, methods, spec = self._settings, self._methods, self._methods.spec(depth)
         data = self._data.training_data(methods.states(depth), "day")
@@ -226,7 +237,7 @@ class AdaptationBench:
             evaluate_every=settings.steps,
             evaluate_on=256,
         )
-        connection = methods.connection(spec, self._first_weights(spec))
+        connection = methods.connection(spec, first)
         trainer = Trainer(connection, methods.tail(depth), data, config)
         begun = time.perf_counter()
         trainer.run()

@@ -35,9 +35,13 @@ from .adaptation_learners import (
     switched_weights,
 )
 from .adaptation_plan import CHANGES, BenchSettings
+from .boundary_start import leave_alone, moved_reading, texts_padded
 from .input_level_methods import METHODS, PREFIX_METHODS
 from .input_level_model import InputLevelModel
 from .prefix_model import PrefixModel
+
+#: Texts that the reading of questions is solved with, and whose mean query added blocks turn from.
+_FITTED_TEXTS, _QUERY_TEXTS = 4000, 256
 
 
 class BenchMethods:
@@ -52,6 +56,7 @@ class BenchMethods:
         base: Sequence[str],
         after: Mapping[str, Sequence[str]],
         tell: Callable[[str], None],
+        start_blocks: int | None = None,
     ) -> None:
         """Read the language model.
 
@@ -63,6 +68,7 @@ class BenchMethods:
             base: sensors by day.
             after: by change, the sensors behind it.
             tell: told what takes long.
+            start_blocks: depth of the tail that the day's first weights were trained for, if any.
         """
         self._data, self._checkpoint, self._settings = data, checkpoint, settings
         self._weights = tail_weights(checkpoint, checkpoint.config.num_blocks)
@@ -70,6 +76,7 @@ class BenchMethods:
         self._on_device, self._device = on_device, on_device.device
         self._base, self._after, self._tell = tuple(base), after, tell
         self._dtype = getattr(torch, settings.precision)
+        self._start_blocks = start_blocks
         self._heads: dict[int, HeadTexts] = {}
         #: Until the head states of all depths were there; None before.
         self.heads_seconds: float | None = None
@@ -216,14 +223,41 @@ class BenchMethods:
                 weights[name][:] = 0
         return weights
 
+    def moved(self, spec: ConnectionSpec, weights: Weights) -> tuple[Weights, float]:
+        """A connection that was trained for a tail of another depth, moved to this one.
+
+        Args:
+            spec: of the connection that is wanted, of the conditioned kind.
+            weights: of the earlier one, fitted to its shapes (`fitted_start`).
+
+        Returns:
+            The weights, and the share of what it read of questions that it reads here.
+        """
+        earlier, depth = self._start_blocks or spec.tail_blocks, spec.tail_blocks
+        prepared, here = self._data.prepared, self.states(depth)
+        learned = np.unique(prepared.train.text)
+        # Scenes that are held out ask some of the same questions.
+        others = np.setdiff1d(prepared.held_out.text, learned)
+        fitted = np.random.default_rng(self._settings.seed).permutation(learned)[:_FITTED_TEXTS]
+        reading = moved_reading(weights, self.states(earlier), here, fitted, others)
+        made = {**weights, **reading.weights}
+        if depth > earlier:
+            states, lengths = texts_padded(here, fitted[:_QUERY_TEXTS])
+            queries = self.tail(depth).mean_queries(
+                states.to(self._device), lengths.to(self._device)
+            )
+            kv_heads = self._weights.config.num_kv_heads
+            made = leave_alone(made, depth - earlier, queries, kv_heads)
+        return made, reading.explained
+
     def states(self, depth: int) -> HeadTexts:
         """Cached head states of all texts."""
         if not self._heads:
             self._tell("head states of all texts")
             begun = time.perf_counter()
-            depths = sorted({*self._settings.depths, self._settings.ships})
+            depths = {*self._settings.depths, self._settings.ships, self._start_blocks or depth}
             texts = self._data.prepared.texts
-            self._heads = device_head_texts(self._checkpoint, texts, depths, self._device)
+            self._heads = device_head_texts(self._checkpoint, texts, sorted(depths), self._device)
             self.heads_seconds = time.perf_counter() - begun
         return self._heads[depth]
 

@@ -91,11 +91,12 @@ class BenchSettings:
         if self.steps:
             return
         lacking = [name for name in self.baselines if name in METHODS]
-        lacking += [f"tail-{depth}" for depth in self.depths if depth != self.ships]
+        if self.kind != "conditioned":
+            lacking += [f"tail-{depth}" for depth in self.depths if depth != self.ships]
         if lacking:
             raise ConfigError(
                 f"with no steps by day the day is the start, and {', '.join(lacking)} have none: "
-                f"the start is a connection of a tail of {self.ships}",
+                f"the start is a {self.kind} connection of a tail of {self.ships}",
                 field="--steps",
                 remedy="give steps above 0, in which they learn the day (input-level models need "
                 "some millions of samples), or leave them out of --baselines and --depths",

@@ -48,13 +48,14 @@ def run_adaptation(arguments: Namespace) -> dict[str, Any]:
     from ..benchmarks.adaptation_record import BenchRecord
     from ..export.checkpoint import open_checkpoint
     from ..runtime.config import read_config
+    from ..training.prepared_data import of_conditions
 
     begun = time.monotonic()
     torch.set_num_threads(arguments.threads)
     settings = chosen_settings(arguments)
     model = read_config(None, model=arguments.model, threads=arguments.threads).model
     checkpoint = open_checkpoint(model_path(model))
-    start, start_hash = _start(arguments, settings, checkpoint.config)
+    start, start_hash, start_blocks = _start(arguments, settings, checkpoint.config)
     with ProgressLine(arguments.json) as line:
         prepared = _prepared(arguments, settings, model, line)
         base, coming = (
@@ -66,7 +67,7 @@ def run_adaptation(arguments: Namespace) -> dict[str, Any]:
             )
         known = prepared.origin["sensors"]
         kept = {name: known[name] for name in known if name in (*base, *coming)}
-        data = BenchData(prepared, kept)
+        data = BenchData(of_conditions(prepared, ("day", *settings.conditions)), kept)
         record = BenchRecord(
             arguments.out,
             {
@@ -87,6 +88,7 @@ def run_adaptation(arguments: Namespace) -> dict[str, Any]:
             base=base,
             coming=coming,
             start=lambda spec: start(spec, data),
+            start_blocks=start_blocks,
             progress=line,
         )
 
@@ -227,14 +229,16 @@ def _name_of(start: Path) -> str:
     return f"{manifest.name} {manifest.version}"
 
 
-def _start(arguments: Namespace, settings: BenchSettings, config: Any) -> tuple[Any, str | None]:
-    """What makes the day's first weights, and a hash of what they are made of.
+def _start(
+    arguments: Namespace, settings: BenchSettings, config: Any
+) -> tuple[Any, str | None, int | None]:
+    """What makes the day's first weights, a hash of what they are made of, and its depth.
 
     Raises:
-        ConfigError: it shall be the day, and is of another depth.
+        ConfigError: it shall be the day, and is of another depth than the tail that ships.
     """
     if arguments.start is None:
-        return (lambda spec, data: None), None
+        return (lambda spec, data: None), None, None
     from ..benchmarks.adaptation_start import depth_of_start, fitted_start
     from ..training.connection_start import read_start
     from .train_connections_options import hash_of
@@ -254,7 +258,7 @@ def _start(arguments: Namespace, settings: BenchSettings, config: Any) -> tuple[
         coming = set(of.values()) - {of[sensor] for sensor in base}
         return fitted_start(weights, spec, config, data.sizes, of, coming, arguments.seed)
 
-    return started, hash_of(weights)
+    return started, hash_of(weights), depth
 
 
 def _prepared(

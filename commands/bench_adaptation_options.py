@@ -48,9 +48,7 @@ def add_adaptation(benches: _SubParsersAction[ArgumentParser]) -> None:
     )
     parser.add_argument("--device", metavar="cpu|cuda", default="cpu", help="that learns (cpu)")
     parser.add_argument("--model", metavar="NAME|PATH", help="language model (the default one)")
-    parser.add_argument(
-        "--depths", metavar="LIST", help=f"of tails ({_DEPTHS}; with --steps 0 that of --ships)"
-    )
+    parser.add_argument("--depths", metavar="LIST", help=f"of tails ({_DEPTHS})")
     parser.add_argument("--ships", **number, default=6, help="depth that ratios are about (6)")
     parser.add_argument(
         "--baselines",
@@ -86,7 +84,8 @@ def add_adaptation(benches: _SubParsersAction[ArgumentParser]) -> None:
         dest="start",
         metavar="DIR",
         type=Path,
-        help="begin the day with this connection: a folder of `train connections` or a pack",
+        help="begin the day with this connection: a folder of `train connections` or a pack; "
+        "tails of another depth begin with it moved to their boundary",
     )
     parser.add_argument(
         "--switch-trains",
@@ -174,7 +173,7 @@ def chosen_settings(arguments: Namespace) -> BenchSettings:
             remedy="give a multiple",
         )
     summary, readout = arguments.summary_steps, arguments.readout_steps
-    depths = read_depths(arguments.depths or (_DEPTHS if arguments.steps else str(arguments.ships)))
+    depths = read_depths(arguments.depths or _DEPTHS)
     baselines = arguments.baselines
     if baselines is None:
         baselines = _BASELINES if arguments.steps else _PREFIX_BASELINES

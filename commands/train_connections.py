@@ -31,6 +31,7 @@ from .train_connections_options import (
     chosen_sensors,
     first_weights,
     hash_of,
+    question_split,
     sha256,
 )
 
@@ -171,10 +172,12 @@ def _prepare(
     from ..training.connection_data import prepared_data, read_drive_questions
     from ..training.moments import identity_of, moments_of
     from ..training.pack_writer import PROMPT
+    from ..training.question_split import split_anew
 
     line("reading drives and questions")
     moments = moments_of(args.dataroot, conditions)
-    items = read_drive_questions(args.dataroot)
+    split = question_split(args)
+    items = split_anew(moments, read_drive_questions(args.dataroot), split, args.seed)
     encoders, identity = load_trained_encoders(
         specs, args.encoders_from or args.out, threads=args.threads, progress=line
     )
@@ -188,6 +191,7 @@ def _prepare(
         "dataroots": [root.resolve().name for root in args.dataroot],
         "encoders": sha256(identity),
         "mirrored": args.mirror,
+        **split.as_json(),
     }
     try:
         return prepared_data(

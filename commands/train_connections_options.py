@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import ConfigError, SensorError
 from .arguments import comma_list
-from .train_common import add_common_arguments
+from .train_common import add_common_arguments, positive
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,9 +22,17 @@ if TYPE_CHECKING:
     from ..runtime.adaptation.training_config import TrainingConfig
     from ..runtime.connections import ConnectionSpec
     from ..runtime.model_config import LanguageModelConfig
+    from ..training.question_split import QuestionSplit
 
 _SENSORS = "cam_*,lidar_top,objects"
 _SUBSETS = "objects;lidar_top;cam_*;cam_*,lidar_top"
+#: What prepared data have already, by option.
+_CHOSEN_BEFORE = {
+    "conditions": "conditions",
+    "held_out": "held-out scenes",
+    "learn_per_keyframe": "questions",
+    "ask_per_keyframe": "questions",
+}
 #: Options whose name is not that of the field they set.
 _OPTION_OF = {"tail_blocks": "tail"}
 
@@ -46,6 +54,21 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--prepared", metavar="FILE", type=Path, help="what to learn from, instead of --dataroot"
+    )
+    parser.add_argument(
+        "--held-out",
+        metavar="K/M",
+        help="hold out so many scenes of so many, of each condition (as the questions' files say: "
+        "1/5)",
+    )
+    parser.add_argument(
+        "--learn-per-keyframe",
+        metavar="N",
+        type=int,
+        help="questions of a keyframe to learn from (all)",
+    )
+    parser.add_argument(
+        "--ask-per-keyframe", metavar="N", type=int, help="of one that is held out (all)"
     )
     parser.add_argument(
         "--device", metavar="cpu|cuda", default="cpu", help="that trains, of torch (cpu)"
@@ -135,12 +158,33 @@ def check_source(args: Namespace) -> None:
         raise ConfigError(
             "the data are prepared already", field="--prepare-only", remedy="leave it out"
         )
-    if args.prepared is not None and args.conditions is not None:
-        raise ConfigError(
-            "prepared data have their conditions",
-            field="--conditions",
-            remedy="give it where the data are prepared",
-        )
+    for name, what in _CHOSEN_BEFORE.items():
+        if args.prepared is not None and getattr(args, name) is not None:
+            raise ConfigError(
+                f"prepared data have their {what}",
+                field=f"--{name.replace('_', '-')}",
+                remedy="give it where the data are prepared",
+            )
+
+
+def question_split(args: Namespace) -> QuestionSplit:
+    """Which scenes are held out, and how many questions a keyframe has.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    from ..training.question_split import QuestionSplit
+
+    positive(args, "learn_per_keyframe", "ask_per_keyframe")
+    share = None
+    if args.held_out is not None:
+        some, slash, of = args.held_out.partition("/")
+        if not (slash and some.isdecimal() and of.isdecimal() and 0 < int(some) < int(of)):
+            raise ConfigError(
+                f"'{args.held_out}' is no share", field="--held-out", remedy="give e.g. 2/5"
+            )
+        share = int(some), int(of)
+    return QuestionSplit(share, args.learn_per_keyframe, args.ask_per_keyframe)
 
 
 def check_prepared(

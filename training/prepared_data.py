@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,48 @@ def chosen_questions(count: int, most: int, seed: int) -> list[int]:
     return np.sort(np.random.default_rng([seed, 5]).permutation(count)[:most]).tolist()
 
 
+def of_conditions(data: PreparedData, conditions: Collection[str]) -> PreparedData:
+    """Without decisions of other conditions, and without texts that only these have.
+
+    Args:
+        data: of a training.
+        conditions: of light and weather, to keep.
+    """
+    kept = np.array([one in conditions for one in data.conditions])
+    train, held_out = (
+        samples.take(np.flatnonzero(kept[samples.moment]))
+        for samples in (data.train, data.held_out)
+    )
+    known = data.known
+    asked = np.array([one in conditions for one in known.conditions])
+    places = np.flatnonzero(asked)
+    texts, numbers = np.unique(np.concatenate([train.text, held_out.text]), return_inverse=True)
+    first, second = np.split(numbers.astype(np.int32), [len(train)])
+    return replace(
+        data,
+        texts=[data.texts[text] for text in texts],
+        # Mirrored texts may be gone.
+        mirrored=np.arange(len(texts), dtype=np.int32),
+        train=replace(train, text=first),
+        held_out=replace(held_out, text=second),
+        known=_questions_kept(known, places, known.question[asked[known.question]]),
+    )
+
+
+def _questions_kept(
+    known: HeldOut, places: NDArray[np.int64], question: NDArray[np.int64]
+) -> HeldOut:
+    """Some questions; `question` are those of the decisions that are left, by their old row."""
+    kept: list[int] = places.tolist()
+    return HeldOut(
+        [known.questions[place] for place in kept],
+        np.searchsorted(places, question),
+        [known.conditions[place] for place in kept],
+        {name: [found[place] for place in kept] for name, found in known.guesses.items()},
+        [known.scenes[place] for place in kept] if known.scenes else (),
+    )
+
+
 def held_out_part(data: PreparedData, most: int, seed: int) -> PreparedData:
     """Some held-out questions and nothing to learn, for looking at finished weights.
 
@@ -124,13 +166,7 @@ def held_out_part(data: PreparedData, most: int, seed: int) -> PreparedData:
         # One sample to learn keeps a trainer content; it is never drawn.
         train=held_out.take(slice(0, 1)),
         held_out=held_out,
-        known=HeldOut(
-            [known.questions[place] for place in chosen],
-            np.searchsorted(chosen, known.question[decisions]),
-            [known.conditions[place] for place in chosen],
-            {name: [found[place] for place in chosen] for name, found in known.guesses.items()},
-            [known.scenes[place] for place in chosen] if known.scenes else (),
-        ),
+        known=_questions_kept(known, np.array(chosen, np.int64), known.question[decisions]),
     )
 
 

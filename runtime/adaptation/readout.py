@@ -20,8 +20,8 @@ from .tail_model import TailModel
 #: Attention logits of the summary row in the last block, and of rows that shall be left alone.
 _ATTENDED, _IGNORED = 8.0, -8.0
 #: Gates (before the sigmoid): open, and closed.
-_OPEN, _SHUT = 4.0, -8.0
-_GATE = 1 / (1 + math.exp(-_OPEN))
+OPEN_GATE, _SHUT = 4.0, -8.0
+_GATE = 1 / (1 + math.exp(-OPEN_GATE))
 _RIDGE = 1e-4
 #: Of the answer against what the language model says by itself; training goes on from there.
 _STRENGTH = 40.0
@@ -62,6 +62,27 @@ def token_scores(heads: Tensor, choices: Sequence[Sequence[int]]) -> tuple[list[
 
 
 @torch.no_grad()
+def ignored_key(query: Tensor, kv_heads: int) -> Tensor:
+    """The key of a row that a block shall leave alone, behind an open gate.
+
+    Args:
+        query: `[heads, head_dim]`, the mean query of last tokens.
+        kv_heads: of the language model.
+
+    Returns:
+        `[kv_heads, head_dim]`.
+    """
+    return _key_for(query, kv_heads, _IGNORED)
+
+
+def _key_for(query: Tensor, kv_heads: int, logit: float) -> Tensor:
+    """The shortest key that a query meets with this attention logit."""
+    mean = query.view(kv_heads, -1, query.shape[-1]).mean(1)
+    length = (mean * mean).sum(-1, keepdim=True)
+    return logit * query.shape[-1] ** 0.5 * mean / length / _GATE
+
+
+@torch.no_grad()
 def write_readout(
     model: ConnectionModel,
     tail: TailModel,
@@ -91,12 +112,9 @@ def write_readout(
         model[name].zero_()
     keys = model["key.b"].view(blocks, kv_heads, size)
     for block, query in enumerate(queries):
-        mean = query.view(kv_heads, groups, size).mean(1)
-        wanted = _ATTENDED if block == blocks - 1 else _IGNORED
-        length = (mean * mean).sum(-1, keepdim=True)
-        keys[block] = wanted * size**0.5 * mean / length / _GATE
+        keys[block] = _key_for(query, kv_heads, _ATTENDED if block == blocks - 1 else _IGNORED)
     for name in model.gate_names():
-        model[name].fill_(_OPEN)
+        model[name].fill_(OPEN_GATE)
         if name != "gate.summary":
             model[name][-1] = _SHUT
     output = tail.output_projection(blocks - 1).float()

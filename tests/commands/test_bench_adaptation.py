@@ -120,10 +120,27 @@ def test_without_steps_the_day_is_the_start(bench: Run) -> None:
     assert json.loads(Path("second/adaptation-settings.json").read_text())["start"] == "start"
     for more, problem in (
         (("--baselines", "full,prefix-full"), "and full have none"),
-        (("--depths", "2,3"), "and tail-3 have none"),
+        (
+            ("--depths", "2,3", "--kind", "plain"),
+            "and tail-3 have none: the start is a plain connection",
+        ),
         (("--depths", "3", "--ships", "3"), "--ships: the start is a connection of a tail of 2"),
     ):
         assert problem in bench(*words, "--out", "third", *more).error()
+
+
+def test_without_steps_other_depths_begin_with_the_start_moved(bench: Run) -> None:
+    start_of(bench)
+    words = ("--from", "start", "--steps", "0", "--baselines", "", "--depths", "1,2,3")
+    outcome = bench(*words, "--out", "second")
+    assert outcome.code == 0, outcome.err
+    days = {row["method"]: row for row in outcome.json["rows"] if row["phase"] == "day"}
+    assert "moved_from" not in days["tail-2"]
+    for method in ("tail-1", "tail-3"):
+        assert days[method]["moved_from"] == 2 and days[method]["flops"] == 0
+        assert 0.3 < days[method]["reading_explained"] <= 1
+    tails = {row["method"] for row in outcome.json["rows"] if row["phase"] == "switch"}
+    assert tails == {"tail-1", "tail-2", "tail-3"}
 
 
 @pytest.mark.parametrize(
