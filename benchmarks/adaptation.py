@@ -223,18 +223,18 @@ class AdaptationBench:
         """By the recipe of `tailwire train connections`."""
         settings, methods, spec = self._settings, self._methods, self._methods.spec(depth)
         data = self._data.training_data(methods.states(depth), "day")
-        staged = spec.kind == "conditioned"
+        staged, steps = spec.kind == "conditioned", settings.steps * settings.day_times
         config = TrainingConfig(
-            steps=settings.steps,
+            steps=steps,
             batch=settings.batch,
             learning_rate=settings.rates["tail"][0],
-            warmup=max(1, settings.steps // 12),
+            warmup=max(1, steps // 12),
             summary_steps=settings.summary_steps if staged else 0,
             readout_steps=settings.readout_steps if staged else 0,
             row_weight=settings.row_weight,
             subsets=(self._base,),
             seed=settings.seed,
-            evaluate_every=settings.steps,
+            evaluate_every=steps,
             evaluate_on=256,
         )
         connection = methods.connection(spec, first)

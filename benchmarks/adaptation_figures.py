@@ -13,7 +13,7 @@ import numpy as np
 from .adaptation_errors import drawn_accuracies, interval, standard_error, unpacked
 from .adaptation_plan import SPEED_DEPTH
 from .adaptation_record import KEYS, Row
-from .input_level_methods import BASELINES, PREFIX_METHODS
+from .input_level_methods import BASELINES, METHODS, PREFIX_METHODS
 
 if TYPE_CHECKING:
     from .adaptation_data import Exam
@@ -25,6 +25,7 @@ FULL = ("full", PREFIX_METHODS[0])
 #: At equal accuracy a look of ours is as right as the baseline's best one, or better.
 TOLERANCE = 0.0
 _POINT = 0.01
+_DAY = "day"
 #: Shares of the same questions differ by this much only where they are equal.
 _ROUNDING = 1e-12
 
@@ -49,8 +50,8 @@ def figures(
         `flops_ratio_vs_full` and `memory_ratio_vs_full` (adding the coming sensor at the first
         condition) and `full_is`, the method that they are about; `night_recovery` (of that
         condition, by change), `samples_per_second`, then `ratios` (by condition, change and
-        baseline, see `compared`), `recovery`, `table`, `baselines`, `timing` (by method) and
-        `rows`.
+        baseline, see `compared`), `day_ratios` (by input-level model, of what the day took, where
+        it was learned), `recovery`, `table`, `baselines`, `timing` (by method) and `rows`.
     """
     first = conditions[0] if conditions else None
     ours = f"tail-{ships}"
@@ -92,6 +93,11 @@ def figures(
         "night_recovery": recovery[ours][first] if first is not None and ours in recovery else None,
         "samples_per_second": None if timed is None else timed["samples_per_second"],
         "ratios": ratios,
+        "day_ratios": {
+            name: compared(_learned_day(rows, ours), _learned_day(rows, name), exams[_DAY])
+            for name in there
+            if name in METHODS
+        },
         "recovery": recovery,
         "table": [_line(rows, method, conditions) for method in methods],
         "baselines": {
@@ -133,6 +139,17 @@ def find_row(rows: Sequence[Row], phase: str, method: str, *keys: str) -> Row | 
 
 def _switch(rows: Sequence[Row], method: str, condition: str, change: str) -> Row | None:
     return find_row(rows, "switch", method, condition, change)
+
+
+def _learned_day(rows: Sequence[Row], method: str) -> Row | None:
+    """The day as a run; tails are looked at behind their last step alone."""
+    day = find_row(rows, "day", method)
+    if day is None or not day["flops"]:
+        return None
+    if "points" in day:
+        return day
+    last = {**day["looks"][_DAY], "samples": day["samples"], "flops": day["flops"]}
+    return {**day, "points": [last]}
 
 
 def full_is(rows: Sequence[Row], condition: str, change: str) -> str | None:

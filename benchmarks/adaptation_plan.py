@@ -35,7 +35,8 @@ class BenchSettings:
     Attributes:
         steps: by day; 0 where the day is the start.
         switch_steps: of each change.
-        tail_times: how many times as many of these a tail makes, as its steps are cheap.
+        day_times: how many times as many steps by day a tail makes, as its steps are cheap.
+        tail_times: the same of each change.
         batch: decisions of a step.
         depths: of tails.
         ships: the depth that the ratios are about.
@@ -65,6 +66,7 @@ class BenchSettings:
     ships: int
     conditions: tuple[str, ...]
     baselines: tuple[str, ...] = METHODS
+    day_times: int = 1
     tail_times: int = 1
     questions: int = 1500
     kind: str = "conditioned"

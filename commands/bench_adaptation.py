@@ -30,8 +30,8 @@ def run_adaptation(arguments: Namespace) -> dict[str, Any]:
         TailwireError: an option is wrong, the data do not fit or are too little, or torch or the
             device is missing.
     """
-    positive(arguments, "switch_steps", "tail_times", "batch", "questions", "minutes", "threads")
-    positive(arguments, "ships", "width", "layers", "heads")
+    positive(arguments, "switch_steps", "tail_times", "day_times", "batch", "questions", "minutes")
+    positive(arguments, "threads", "ships", "width", "layers", "heads")
     not_negative(arguments, "seed", "lora_rank", "row_weight", "summary_steps", "readout_steps")
     not_negative(arguments, "steps")
     check_torch()
@@ -164,6 +164,7 @@ def print_adaptation(result: dict[str, Any]) -> None:
         print(f"{head[0]:<10}" + "".join(f"{name:>11}" for name in head[1:]))
         for line in result["table"]:
             print(f"{line['method']:<10}" + "".join(_cells(line, condition)))
+    _print_day(result)
     print("\nPFLOP, GB and seconds are those of C->C+L; C is before any adaptation")
     full = result["full_is"] or "full"
     print(
@@ -176,23 +177,44 @@ def print_adaptation(result: dict[str, Any]) -> None:
         print("rows are missing; the same command goes on")
 
 
+def _print_day(result: dict[str, Any]) -> None:
+    """What the day took and gave, where it was learned."""
+    learned = [row for row in result["rows"] if row["phase"] == "day" and row.get("flops")]
+    if not learned:
+        return
+    about = result["baselines"]["day"]
+    print(f"\nday: question only {about['blind']:.1%}, {about['questions']} questions")
+    for row in learned:
+        samples = row["samples"] if "samples" in row else row["points"][-1]["samples"]
+        print(
+            f"{row['method']:<12}{row['accuracy']:>7.1%} behind {samples:,} samples, "
+            f"{row['flops'] / 1e12:.4g} TFLOP"
+        )
+
+
 def _print_ratios(result: dict[str, Any]) -> None:
-    """Each baseline beside the tail that ships, for each change."""
+    """Each baseline beside the tail that ships, by day and for each change."""
+    for name, one in result["day_ratios"].items():
+        _print_ratio(f"day, {name}", one)
     for condition, changes in result["ratios"].items():
         for change, baselines in changes.items():
             for name, one in baselines.items():
-                if one["accuracy_gain"] is None:
-                    continue
-                ends = one["flops_interval"] or [None, None]
-                error = one["accuracy_gain_error"]
-                print(
-                    f"{condition}, {change}, {name} over ours: FLOPs at equal accuracy "
-                    f"{_number(one['flops'])} (95 %: {_number(ends[0])} to {_number(ends[1])}), at "
-                    f"a point less {_number(one['flops_one_point_less'])}, at equal samples "
-                    f"{_number(one['flops_equal_samples'])}; ours is "
-                    f"{100 * one['accuracy_gain']:+.1f} points better"
-                    + ("" if error is None else f" (standard error {100 * error:.1f})")
-                )
+                _print_ratio(f"{condition}, {change}, {name}", one)
+
+
+def _print_ratio(what: str, one: dict[str, Any]) -> None:
+    if one["accuracy_gain"] is None:
+        return
+    ends = one["flops_interval"] or [None, None]
+    error = one["accuracy_gain_error"]
+    print(
+        f"{what} over ours: FLOPs at equal accuracy "
+        f"{_number(one['flops'])} (95 %: {_number(ends[0])} to {_number(ends[1])}), at "
+        f"a point less {_number(one['flops_one_point_less'])}, at equal samples "
+        f"{_number(one['flops_equal_samples'])}; ours is "
+        f"{100 * one['accuracy_gain']:+.1f} points better"
+        + ("" if error is None else f" (standard error {100 * error:.1f})")
+    )
 
 
 def _cells(line: dict[str, Any], condition: str) -> list[str]:

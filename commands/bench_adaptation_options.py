@@ -104,7 +104,10 @@ def add_adaptation(benches: _SubParsersAction[ArgumentParser]) -> None:
         "--steps", **number, default=300, help="by day (300); 0: the day is that of --from"
     )
     parser.add_argument(
-        "--summary-steps", **number, help="first ones by day (6 of 10, 2 of 10 with --from)"
+        "--day-times", **number, default=1, help="times as many of these that tails make (1)"
+    )
+    parser.add_argument(
+        "--summary-steps", **number, help="first ones of a tail (6 of 10, 2 of 10 with --from)"
     )
     parser.add_argument("--readout-steps", **number, help="behind these (1 of 10)")
     parser.add_argument(
@@ -179,9 +182,11 @@ def chosen_settings(arguments: Namespace) -> BenchSettings:
         baselines = _BASELINES if arguments.steps else _PREFIX_BASELINES
     # What was trained before needs its summary read only.
     share = 6 if arguments.start is None else 2
+    steps = arguments.steps * arguments.day_times
     settings = BenchSettings(
         steps=arguments.steps,
         switch_steps=arguments.switch_steps,
+        day_times=arguments.day_times,
         tail_times=arguments.tail_times,
         batch=arguments.batch,
         depths=tuple(depths),
@@ -194,8 +199,8 @@ def chosen_settings(arguments: Namespace) -> BenchSettings:
         layers=arguments.layers,
         heads=arguments.heads,
         lora_rank=arguments.lora_rank,
-        summary_steps=arguments.steps * share // 10 if summary is None else summary,
-        readout_steps=arguments.steps // 10 if readout is None else readout,
+        summary_steps=steps * share // 10 if summary is None else summary,
+        readout_steps=steps // 10 if readout is None else readout,
         row_weight=arguments.row_weight,
         switch_trains=arguments.switch_trains,
         coming=arguments.coming,

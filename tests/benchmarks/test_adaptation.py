@@ -187,6 +187,35 @@ def test_a_day_costs_its_steps_and_the_heads_of_its_texts(finished: Path) -> Non
     assert two["head_flops"] > three["head_flops"] > 0
 
 
+def test_what_the_day_took_beside_input_level_models(finished: Path, tiny: TinyModels) -> None:
+    rows = rows_of(finished)
+    exams = bench_of(tiny, finished).exams
+    result = figures(rows, exams, ("night",), 2, ["tail-2", *METHODS])
+    days = {row["method"]: row for row in rows if row["phase"] == "day"}
+    assert set(result["day_ratios"]) == set(METHODS)
+    for method, one in result["day_ratios"].items():
+        ours, points = days["tail-2"], days[method]["points"]
+        best = max(point["accuracy"] for point in points)
+        cost = next(p["flops"] for p in points if p["accuracy"] == best)
+        as_right = ours["accuracy"] >= best and cost > 0
+        expected = cost / ours["flops"] if as_right else None
+        assert one["flops"] == pytest.approx(expected)
+        assert one["accuracy_gain"] == pytest.approx(ours["accuracy"] - best)
+        equal = (days[method]["flops"] / points[-1]["samples"]) / (ours["flops"] / ours["samples"])
+        assert one["flops_equal_samples"] == pytest.approx(equal)
+    started = [{**row, "flops": 0} if row["phase"] == "day" else row for row in rows]
+    for one in figures(started, exams, ("night",), 2, ["tail-2", "full"])["day_ratios"].values():
+        assert one["flops"] is None and one["accuracy_gain"] is None
+
+
+def test_tails_may_take_more_steps_by_day(tiny: TinyModels, tmp_path: Path) -> None:
+    few: dict[str, Any] = {"depths": (2,), "baselines": ("full",), "conditions": ()}
+    few |= {"steps": 4, "day_times": 3, "summary_steps": 4, "readout_steps": 2}
+    assert bench_of(tiny, tmp_path, **few).run()
+    ours, full = rows_of(tmp_path)
+    assert ours["samples"] == 3 * full["points"][-1]["samples"] == 12 * 16
+
+
 def test_the_day_alone(tiny: TinyModels, tmp_path: Path) -> None:
     bench = bench_of(tiny, tmp_path, conditions=(), depths=(2,))
     assert bench.run()
