@@ -16,6 +16,7 @@ pytest.importorskip("torch", reason="training is in torch")
 from tailwire.export.detector_layers import weight_shapes
 from tailwire.runtime.adaptation import trainer as trainer_module
 from tailwire.training.encoder_training import EncoderTrainer
+from tailwire.training.prepared_data import read_prepared
 
 from ..quick_drives import quick_drive
 from .conftest import Run
@@ -168,6 +169,23 @@ def test_sensors_go_through_their_encoders(encoders: Run, connections: Run) -> N
     assert set(outcome.json["accuracy"]) == {"lidar_top", "objects"}
     weights = load_file("second/connection.safetensors")
     assert weights["sensor.lidar_top"].shape == (64, 64)
+
+
+def test_scenes_are_held_out_anew(connections: Run, run: Run, runtime_options: list[str]) -> None:
+    options = ["--sensors", "objects", "--prepare-only"]
+    split = ["--held-out", "1/2", "--learn-per-keyframe", "2", "--ask-per-keyframe", "1"]
+    made = connections("--out", "data", *options, *split)
+    assert made.code == 0, made.err
+    prepared = read_prepared(Path(made.json["prepared"]))
+    assert prepared.origin["held_out_scenes"] == "1 of 2"
+    assert prepared.origin["questions_learned"] == 2 and prepared.origin["questions_asked"] == 1
+    learned, asked = set(prepared.train.moment.tolist()), set(prepared.held_out.moment.tolist())
+    assert learned and asked and not learned & asked
+    assert len(prepared.known.questions) == len(asked)
+    assert "'2' is no share" in connections("--out", "data", *options, "--held-out", "2").error()
+    again = ["--prepared", made.json["prepared"], "--out", "other", *split[:2], *runtime_options]
+    outcome = run("train", "connections", *again)
+    assert "prepared data have their held-out scenes" in outcome.error()
 
 
 def test_prepared_data_train_the_same_weights(
