@@ -300,6 +300,7 @@ def switched_weights(
 def switched_names(
     weights: Mapping[str, NDArray[np.float32]], data: BenchData, change: SensorChange, mode: Mode
 ) -> frozenset[str]:
-    """Weights that a change of sensors trains, as adaptation on the device chooses them."""
+    """Weights of a connection that a change of sensors trains, as adaptation on the device does."""
     pack = cast("Any", SimpleNamespace(sensor_encoders=dict(data.modalities)))
-    return trained_names(weights, pack, change, mode, 0)
+    # Whatever is trained of the language model, the tail's LoRA or all of it, is no part of them.
+    return trained_names(weights, pack, change, mode, 0, relearns=True)

@@ -56,6 +56,7 @@ def draw_adaptation(
     """
     check_matplotlib()
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(12.5, 4.4), dpi=140, layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.15))
@@ -69,8 +70,10 @@ def draw_adaptation(
         if before is not None:
             axes.axhline(before, color=_GREY, ls=":", lw=1, label="before switching")
         axes.axhline(blind, color=_GREY, ls="--", lw=1, label="question only")
-        axes.set(xscale="log", xlabel="FLOPs of switching", ylabel="held-out accuracy")
-        # Within a decade or two the labels of minor ticks would run into each other.
+        axes.set(xscale="log", xlabel="TFLOP of switching", ylabel="held-out accuracy")
+        # Runs lie within a decade or two, which powers of ten alone would leave unlabelled.
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(lambda flops, _: f"{flops / 1e12:g}")
         axes.xaxis.set_minor_formatter("")
         axes.set_title(f"{condition}: {change}", fontsize=10)
     lows, highs = zip(*(axes.get_ylim() for axes in (left, middle)), strict=True)

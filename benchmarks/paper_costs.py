@@ -120,7 +120,7 @@ class PaperTask:
         names = weight_shapes(spec, self.config, self.sizes, self.modalities)
         pack = cast("Any", SimpleNamespace(sensor_encoders=dict(self.modalities)))
         change = SensorChange(self.base, self.sensors)
-        return trained_names(names, pack, change, "add", 0)
+        return trained_names(names, pack, change, "add", 0, relearns=True)
 
     @cached_property
     def _rows(self) -> list[dict[str, int]]:

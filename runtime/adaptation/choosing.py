@@ -38,12 +38,16 @@ def trained_names(
     change: SensorChange,
     mode: Mode,
     first_block: int,
+    *,
+    relearns: bool | None = None,
 ) -> frozenset[str]:
     """Weights that a change of sensors needs.
 
     Sensors that come: their offsets, the aligners (or input layer) and gate of their modality
-    unless it serves already, and the LoRA. Where none comes: the same of all that stay, and the
-    gate of the summary.
+    unless it serves already, and the LoRA. Where they are added and a LoRA is trained, which what
+    serves depends on anyway, offsets, input layer and gate of the modalities that serve learn too:
+    a camera that has never seen the night must learn to say less beside a LiDAR. Where no sensor
+    comes: the same of all that stay, and the gate of the summary.
 
     Args:
         names: of all weights.
@@ -51,6 +55,7 @@ def trained_names(
         change: of sensors.
         mode: of the request.
         first_block: first block of the connection's deepest tail that is trained through.
+        relearns: whether added sensors let those that serve learn too; None where there is a LoRA.
     """
     names, encoder_of = list(names), pack.sensor_encoders
     learning = change.coming if mode in ("add", "replace") else change.new
@@ -60,9 +65,14 @@ def trained_names(
         found.update(modality_weights(names, modality))
     if not change.coming and "gate.summary" in names:
         found.add("gate.summary")
-    for name in names:
-        if name.startswith("lora.") and int(name.split(".")[1]) >= first_block:
-            found.add(name)
+    lora = [n for n in names if n.startswith("lora.") and int(n.split(".")[1]) >= first_block]
+    found.update(lora)
+    if mode == "add" and (bool(lora) if relearns is None else relearns):
+        found.update(f"sensor.{sensor}" for sensor in change.old)
+        for modality in known:
+            found.update(
+                n for n in names if n.startswith(f"{modality}.in.") or n == f"gate.{modality}"
+            )
     return frozenset(found)
 
 
