@@ -12,6 +12,7 @@ import numpy as np
 
 from .adaptation_errors import drawn_accuracies, interval, standard_error, unpacked
 from .adaptation_plan import SPEED_DEPTH
+from .adaptation_pooled import pooled
 from .adaptation_record import KEYS, Row
 from .input_level_methods import BASELINES, METHODS, PREFIX_METHODS
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: By change, its short name in figures.
 NAMES = {"C->C+L": "add", "C->L": "replace", "C": "same"}
+#: Those in which a sensor comes.
+_COMING = ("C->C+L", "C->L")
 #: What full fine-tuning is, the first that has rows: at the input, or behind the prefix.
 FULL = ("full", PREFIX_METHODS[0])
 #: At equal accuracy a look of ours is as right as the baseline's best one, or better.
@@ -50,8 +53,10 @@ def figures(
         `flops_ratio_vs_full` and `memory_ratio_vs_full` (adding the coming sensor at the first
         condition) and `full_is`, the method that they are about; `night_recovery` (of that
         condition, by change), `samples_per_second`, then `ratios` (by condition, change and
-        baseline, see `compared`), `day_ratios` (by input-level model, of what the day took, where
-        it was learned), `recovery`, `table`, `baselines`, `timing` (by method) and `rows`.
+        baseline, see `compared`), `pooled` (by baseline, over all conditions in which the coming
+        sensor was added or replaced the others, see `pooled`), `day_ratios` (by input-level
+        model, of what the day took, where it was learned), `recovery`, `table`, `baselines`,
+        `timing` (by method) and `rows`.
     """
     first = conditions[0] if conditions else None
     ours = f"tail-{ships}"
@@ -73,8 +78,7 @@ def figures(
     recovery = {
         method: {
             condition: {
-                NAMES[change]: _recovery(rows, method, condition, change)
-                for change in ("C->C+L", "C->L")
+                NAMES[change]: _recovery(rows, method, condition, change) for change in _COMING
             }
             for condition in conditions
         }
@@ -93,6 +97,7 @@ def figures(
         "night_recovery": recovery[ours][first] if first is not None and ours in recovery else None,
         "samples_per_second": None if timed is None else timed["samples_per_second"],
         "ratios": ratios,
+        "pooled": {name: pooled(_pairs(rows, ours, name, conditions), exams) for name in there},
         "day_ratios": {
             name: compared(_learned_day(rows, ours), _learned_day(rows, name), exams[_DAY])
             for name in there
@@ -139,6 +144,19 @@ def find_row(rows: Sequence[Row], phase: str, method: str, *keys: str) -> Row | 
 
 def _switch(rows: Sequence[Row], method: str, condition: str, change: str) -> Row | None:
     return find_row(rows, "switch", method, condition, change)
+
+
+def _pairs(
+    rows: Sequence[Row], ours: str, name: str, conditions: Sequence[str]
+) -> list[tuple[str, Row, Row]]:
+    """Switches to the coming sensor that both have made."""
+    found: list[tuple[str, Row, Row]] = []
+    for condition in conditions:
+        for change in _COMING:
+            both = [_switch(rows, method, condition, change) for method in (ours, name)]
+            if both[0] is not None and both[1] is not None:
+                found.append((condition, both[0], both[1]))
+    return found
 
 
 def _learned_day(rows: Sequence[Row], method: str) -> Row | None:

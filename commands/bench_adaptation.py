@@ -173,6 +173,7 @@ def print_adaptation(result: dict[str, Any]) -> None:
         f"{_number(result['samples_per_second'])}"
     )
     _print_ratios(result)
+    _print_pooled(result)
     if not result["complete"]:
         print("rows are missing; the same command goes on")
 
@@ -200,6 +201,22 @@ def _print_ratios(result: dict[str, Any]) -> None:
         for change, baselines in changes.items():
             for name, one in baselines.items():
                 _print_ratio(f"{condition}, {change}, {name}", one)
+
+
+def _print_pooled(result: dict[str, Any]) -> None:
+    """Each baseline beside the tail that ships, over all switches to the coming sensor."""
+    for name, one in result["pooled"].items():
+        if one is None:
+            continue
+        ends, reached = one["flops_interval"] or [None, None], one["flops_reached"]
+        error = one["accuracy_gain_error"]
+        print(
+            f"{one['switches']} switches together, {name} over ours: FLOPs at equal accuracy "
+            f"{_number(one['flops'])} (95 %: {_number(ends[0])} to {_number(ends[1])}"
+            + ("" if reached is None else f"; ours is as right in {reached:.0%} of draws of scenes")
+            + f"); ours is {100 * one['accuracy_gain']:+.1f} points better"
+            + ("" if error is None else f" (standard error {100 * error:.1f})")
+        )
 
 
 def _print_ratio(what: str, one: dict[str, Any]) -> None:
