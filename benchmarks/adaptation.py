@@ -93,7 +93,6 @@ class AdaptationBench:
         self._methods = BenchMethods(
             data, checkpoint, settings, self._on_device, base, self._after, progress, start_blocks
         )
-        self._start_blocks = start_blocks
         if not settings.steps and self._start(self._methods.spec(settings.ships)) is None:
             raise ConfigError(
                 "with no steps by day the day is the start, and there is none",
@@ -214,10 +213,7 @@ class AdaptationBench:
         weights = self._start(spec)
         if weights is None:
             return self._methods.fresh(spec), {}
-        if spec.kind != "conditioned" or self._start_blocks in (None, spec.tail_blocks):
-            return weights, {}
-        weights, explained = self._methods.moved(spec, weights)
-        return weights, {"moved_from": self._start_blocks, "reading_explained": explained}
+        return self._methods.moved(spec, weights)
 
     def _train_connection(self, depth: int, first: Weights) -> tuple[Weights, Row, TrainingConfig]:
         """By the recipe of `tailwire train connections`."""

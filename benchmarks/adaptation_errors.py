@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 #: Draws of an interval, and its ends in percent.
 DRAWS, ENDS = 2000, (2.5, 97.5)
+#: Shares of the same questions differ by this much only where they are equal.
+ROUNDING = 1e-12
 
 
 def standard_error(values: NDArray[np.floating], block: NDArray[np.integer]) -> float | None:
@@ -65,6 +67,28 @@ def drawn_accuracies(
         sums = np.stack([np.bincount(place, look, minlength=len(numbers)) for look in looks])
         found.append(times @ sums.T / sizes[:, None])
     return found
+
+
+def costs_at_equal_accuracy(
+    ours: NDArray[np.floating],
+    theirs: NDArray[np.floating],
+    our_flops: NDArray[np.number],
+    their_flops: NDArray[np.number],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """What each draw costs until theirs is best, and until ours is as right.
+
+    Args:
+        ours: accuracies `[draws, looks]`.
+        theirs: likewise, of the same questions.
+        our_flops: until each look.
+        their_flops: likewise.
+
+    Returns:
+        Of each draw theirs, ours (of the first look where it never is), and whether it is.
+    """
+    as_right = ours >= theirs.max(1, keepdims=True) - ROUNDING
+    cost, needed = their_flops[theirs.argmax(1)], our_flops[as_right.argmax(1)]
+    return cost.astype(np.float64), needed.astype(np.float64), as_right.any(1)
 
 
 def interval(values: NDArray[np.floating]) -> list[float]:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .adaptation_errors import drawn_accuracies, interval, standard_error, unpacked
+from .adaptation_errors import (
+    ROUNDING,
+    costs_at_equal_accuracy,
+    drawn_accuracies,
+    interval,
+    standard_error,
+    unpacked,
+)
 from .adaptation_plan import SPEED_DEPTH
 from .adaptation_pooled import pooled
 from .adaptation_record import KEYS, Row
@@ -29,8 +36,6 @@ FULL = ("full", PREFIX_METHODS[0])
 TOLERANCE = 0.0
 _POINT = 0.01
 _DAY = "day"
-#: Shares of the same questions differ by this much only where they are equal.
-_ROUNDING = 1e-12
 
 
 def figures(
@@ -122,7 +127,7 @@ def figures(
 def flops_to_reach(row: Row, accuracy: float) -> int | None:
     """Operations of switching until the accuracy or a better one was first seen."""
     for point in row["points"]:
-        if point["accuracy"] >= accuracy - _ROUNDING:
+        if point["accuracy"] >= accuracy - ROUNDING:
             return point["flops"]
     return None
 
@@ -244,10 +249,8 @@ def _interval(ours: Row, theirs: Row, exam: Exam) -> dict[str, Any]:
     our_flops, their_flops = (
         np.array([point["flops"] for point in row["points"]], np.float64) for row in (ours, theirs)
     )
-    best = their_draws.argmax(1)
-    as_right = our_draws >= their_draws.max(1, keepdims=True) - _ROUNDING
-    reached = as_right.any(1)
-    cost, needed = their_flops[best], our_flops[as_right.argmax(1)]
+    costs = costs_at_equal_accuracy(our_draws, their_draws, our_flops, their_flops)
+    cost, needed, reached = costs
     with np.errstate(divide="ignore", invalid="ignore"):
         # Where nothing had to be learned, ours needs nothing either.
         ratios = np.where(cost > 0, cost / needed, 1.0)

@@ -35,6 +35,7 @@ from .adaptation_learners import (
     switched_weights,
 )
 from .adaptation_plan import CHANGES, BenchSettings
+from .adaptation_record import Row
 from .boundary_start import leave_alone, moved_reading, texts_padded
 from .input_level_methods import METHODS, PREFIX_METHODS
 from .input_level_model import InputLevelModel
@@ -223,17 +224,21 @@ class BenchMethods:
                 weights[name][:] = 0
         return weights
 
-    def moved(self, spec: ConnectionSpec, weights: Weights) -> tuple[Weights, float]:
-        """A connection that was trained for a tail of another depth, moved to this one.
+    def moved(self, spec: ConnectionSpec, weights: Weights) -> tuple[Weights, Row]:
+        """The start, moved to this depth where it was trained for another one.
 
         Args:
-            spec: of the connection that is wanted, of the conditioned kind.
-            weights: of the earlier one, fitted to its shapes (`fitted_start`).
+            spec: of the connection that is wanted.
+            weights: of the start, fitted to its shapes (`fitted_start`).
 
         Returns:
-            The weights, and the share of what it read of questions that it reads here.
+            The weights, as they are where the depth is the same or the kind reads no question, and
+            what a row tells of the move: `moved_from` and `reading_explained`, the share of what
+            the start read of questions that is read here.
         """
-        earlier, depth = self._start_blocks or spec.tail_blocks, spec.tail_blocks
+        earlier, depth = self._start_blocks, spec.tail_blocks
+        if spec.kind != "conditioned" or earlier in (None, depth):
+            return weights, {}
         prepared, here = self._data.prepared, self.states(depth)
         learned = np.unique(prepared.train.text)
         # Scenes that are held out ask some of the same questions.
@@ -248,7 +253,7 @@ class BenchMethods:
             )
             kv_heads = self._weights.config.num_kv_heads
             made = leave_alone(made, depth - earlier, queries, kv_heads)
-        return made, reading.explained
+        return made, {"moved_from": earlier, "reading_explained": reading.explained}
 
     def states(self, depth: int) -> HeadTexts:
         """Cached head states of all texts."""

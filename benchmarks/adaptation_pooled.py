@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .adaptation_errors import drawn_accuracies, interval, unpacked
+from .adaptation_errors import costs_at_equal_accuracy, drawn_accuracies, interval, unpacked
 from .adaptation_record import Row
 
 if TYPE_CHECKING:
     from .adaptation_data import Exam
-
-#: Means that differ by less are equal.
-_ROUNDING = 1e-12
 
 
 def pooled(
@@ -87,13 +84,11 @@ def _ratios(
     their_flops: NDArray[np.integer],
 ) -> NDArray[np.float64]:
     """By draw, of accuracies `[draws, looks]`; 0 where ours is never as right."""
-    best = theirs.argmax(1)
-    as_right = ours >= theirs.max(1, keepdims=True) - _ROUNDING
-    cost, needed = their_flops[best].astype(np.float64), our_flops[as_right.argmax(1)]
+    cost, needed, reached = costs_at_equal_accuracy(ours, theirs, our_flops, their_flops)
     with np.errstate(divide="ignore", invalid="ignore"):
         # Where they learned nothing, ours needs nothing either, or is behind them.
         ratios = np.where(cost > 0, cost / needed, np.where(needed > 0, 0.0, 1.0))
-    return np.where(as_right.any(1), ratios, 0.0)
+    return np.where(reached, ratios, 0.0)
 
 
 def _draws(
