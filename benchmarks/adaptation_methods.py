@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..export.checkpoint import Checkpoint
 from ..export.starter_pack import initial_connection
 from ..export.tail_weights import tail_weights
+from ..runtime.adaptation.batches import padded_texts
 from ..runtime.adaptation.connection_model import ConnectionModel
 from ..runtime.adaptation.request import SensorChange
 from ..runtime.adaptation.samples import HeadTexts
@@ -36,7 +37,7 @@ from .adaptation_learners import (
 )
 from .adaptation_plan import CHANGES, BenchSettings
 from .adaptation_record import Row
-from .boundary_start import leave_alone, moved_reading, texts_padded
+from .boundary_start import leave_alone, moved_reading
 from .input_level_methods import METHODS, PREFIX_METHODS
 from .input_level_model import InputLevelModel
 from .prefix_model import PrefixModel
@@ -247,9 +248,10 @@ class BenchMethods:
         reading = moved_reading(weights, self.states(earlier), here, fitted, others)
         made = {**weights, **reading.weights}
         if depth > earlier:
-            states, lengths = texts_padded(here, fitted[:_QUERY_TEXTS])
+            states = torch.from_numpy(here.states)
+            padded, lengths = padded_texts(states, here.offsets, fitted[:_QUERY_TEXTS])
             queries = self.tail(depth).mean_queries(
-                states.to(self._device), lengths.to(self._device)
+                padded.to(self._device), lengths.to(self._device)
             )
             kv_heads = self._weights.config.num_kv_heads
             made = leave_alone(made, depth - earlier, queries, kv_heads)

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -107,15 +106,6 @@ def leave_alone(weights: Weights, blocks: int, queries: Sequence[Tensor], kv_hea
         if name.startswith("gate."):
             array[:blocks] = OPEN_GATE
     return made
-
-
-def texts_padded(
-    heads: HeadTexts, texts: Sequence[int] | NDArray[np.integer]
-) -> tuple[Tensor, Tensor]:
-    """Head states float32 `[texts, longest, hidden_size]`, and lengths."""
-    rows = [torch.from_numpy(np.asarray(_states(heads, [text]), np.float32)) for text in texts]
-    lengths = torch.tensor([len(one) for one in rows])
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
 
 
 def _states(heads: HeadTexts, texts: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float16]:

@@ -53,11 +53,7 @@ class Batches:
             entering: what enters the tail, where that differs from what the connection reads.
         """
         source = self._entering if entering and self._entering is not None else self._states
-        starts = self._offsets[texts]
-        lengths = self._offsets[np.asarray(texts) + 1] - starts
-        count = self._here(lengths)
-        rows, there = padded_rows(self._here(starts), count, int(lengths.max()))
-        return source[rows].float() * there[..., None], count
+        return padded_texts(source, self._offsets, texts)
 
     def tokens(
         self, moments: NDArray[np.integer], sensors: Sequence[str], *, mirrored: bool = False
@@ -119,6 +115,26 @@ class Batches:
 
     def _here(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(np.asarray(array)).to(self.device)
+
+
+def padded_texts(
+    states: Tensor, offsets: NDArray[np.integer], texts: NDArray[np.integer]
+) -> tuple[Tensor, Tensor]:
+    """States of a few texts, padded on the right with zeros.
+
+    Args:
+        states: of all texts, one behind the other, `[tokens, hidden_size]`.
+        offsets: where each begins, and the end, `[texts + 1]`.
+        texts: numbers of the wanted ones, `[n]`.
+
+    Returns:
+        float32 `[n, longest, hidden_size]` and lengths int64 `[n]`, where the states are.
+    """
+    starts = offsets[texts]
+    lengths = offsets[np.asarray(texts) + 1] - starts
+    first, count = (torch.from_numpy(one).to(states.device) for one in (starts, lengths))
+    rows, there = padded_rows(first, count, int(lengths.max()))
+    return states[rows].float() * there[..., None], count
 
 
 def padded_rows(first: Tensor, count: Tensor, longest: int) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,9 @@ pytest.importorskip("torch", reason="what is trained is in torch")
 
 import torch
 
-from tailwire.benchmarks.boundary_start import leave_alone, moved_reading, texts_padded
+from tailwire.benchmarks.boundary_start import leave_alone, moved_reading
 from tailwire.export.tail_weights import tail_weights
+from tailwire.runtime.adaptation.batches import padded_texts
 from tailwire.runtime.adaptation.connection_model import ConnectionModel
 from tailwire.runtime.adaptation.tail_model import TailModel
 from tailwire.training.device_heads import device_head_texts
@@ -79,7 +80,8 @@ def test_blocks_that_are_left_alone_change_nothing(tiny: TinyModels) -> None:
     }
     texts = [tuple(rng.integers(2, 90, size).tolist()) for size in (7, 9, 5)]
     heads = device_head_texts(checkpoint, texts, (depth, depth - added), "cpu")
-    states, lengths = texts_padded(heads[depth], [0, 1, 2])
+    every, offsets = torch.from_numpy(heads[depth].states), heads[depth].offsets
+    states, lengths = padded_texts(every, offsets, np.arange(3))
     assert states.shape == (3, 9, config.hidden_size) and lengths.tolist() == [7, 9, 5]
     tail = TailModel(tail_weights(checkpoint, depth), torch.float32)
     queries = tail.mean_queries(states, lengths)
