@@ -14,7 +14,7 @@ import torch
 
 from ..export.checkpoint import Checkpoint
 from ..runtime.adaptation.trainer import Trainer
-from ..runtime.adaptation.training_config import TrainingConfig, TrainingError
+from ..runtime.adaptation.training_config import Progress, TrainingConfig, TrainingError
 from ..runtime.connections import ConnectionSpec
 from ..runtime.errors import ConfigError
 from .adaptation_data import BenchData, DeviceData, Exam
@@ -204,7 +204,7 @@ class AdaptationBench:
         learner = methods.input_level(method, self._base)
         run = self._run_of(settings.steps)
         samples, exam = self._data.learned("day"), self._exams["day"]
-        row = learn(learner, self._on_device, samples, self._base, exam, run, memory, self._looked)
+        row = learn(learner, self._on_device, samples, self._base, exam, run, memory, self._stepped)
         state = learner.model.trained_state()
         return learner, {name: tensor.float().numpy() for name, tensor in state.items()}, row
 
@@ -236,7 +236,7 @@ class AdaptationBench:
         connection = methods.connection(spec, first)
         trainer = Trainer(connection, methods.tail(depth), data, config)
         begun = time.perf_counter()
-        trainer.run()
+        trainer.run(self._trained)
         seconds = time.perf_counter() - begun
         row = {"seconds": seconds, "mean_loss": trainer.history.loss[-1]}
         return trainer.model.weights(), row, config
@@ -251,7 +251,7 @@ class AdaptationBench:
         samples, exam = self._data.learned(condition), self._exams[condition]
         with PeakMemory(self._device) as memory:
             learner = self._methods.switching(method, change, day)
-            row = learn(learner, self._on_device, samples, after, exam, run, memory, self._looked)
+            row = learn(learner, self._on_device, samples, after, exam, run, memory, self._stepped)
         return {"sensors": list(after), **row}
 
     def _time(self, method: str, condition: str, change: str) -> Row:
@@ -299,5 +299,11 @@ class AdaptationBench:
             steps, settings.batch, settings.seed, self._exam_batch, looks=settings.looks
         )
 
-    def _looked(self, step: int, steps: int) -> None:
+    def _stepped(self, step: int, steps: int) -> None:
         self._tell(f"step {step} of {steps}")
+
+    def _trained(self, done: Progress) -> None:
+        self._tell(
+            f"step {done.step} of {done.steps}, {done.accuracy:.0%} right, "
+            f"{done.samples_per_s:.0f} samples/s, {done.left_s / 60:.0f} min left"
+        )

@@ -264,7 +264,10 @@ class BenchMethods:
             begun = time.perf_counter()
             depths = {*self._settings.depths, self._settings.ships, self._start_blocks or depth}
             texts = self._data.prepared.texts
-            self._heads = device_head_texts(self._checkpoint, texts, sorted(depths), self._device)
+            self._heads = device_head_texts(
+                *(self._checkpoint, texts, sorted(depths), self._device),
+                lambda done, total: self._tell(f"head states: {done} of {total} texts"),
+            )
             self.heads_seconds = time.perf_counter() - begun
         return self._heads[depth]
 

@@ -119,7 +119,7 @@ def learn(
         exam: of the same condition.
         settings: of the run.
         memory: begun before the learner was made.
-        progress: told steps done and steps in all, at looks.
+        progress: told steps done and steps in all.
 
     Returns:
         `accuracy_before`, `accuracy`, `points` (step, samples, FLOPs so far, seconds of training,
@@ -142,6 +142,7 @@ def learn(
         head_flops += learner.preparing_flops(batch)
         _set_rates(optimizer, step, settings.steps)
         losses += _take_step(learner, data, optimizer, parameters, batch, sensors)
+        progress(step + 1, settings.steps)
         if step + 1 in looks:
             seconds += _now(data.device) - begun
             memory.pause()
@@ -155,7 +156,6 @@ def learn(
                     **exam.seen(right),
                 }
             )
-            progress(step + 1, settings.steps)
             if not math.isfinite(float(losses)):
                 break
             begun = _now(data.device)

@@ -9,7 +9,7 @@ from ..runtime.adaptation.outcome import AdaptationProgress, AdaptationResult
 from ..runtime.config import RuntimeConfig
 from ..runtime.files import readable_bytes
 from ..runtime.pack import PackManifest
-from .train_common import duration
+from .progress import duration
 
 _PHASES = {
     "preparing": "reading the tail's weights",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..runtime.errors import ConfigError
 from .bench_common import add_result_options, print_machine, print_rows, say
 from .keyframes import spread_moments
-from .progress import ProgressLine
+from .progress import ProgressLine, duration
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -250,7 +250,7 @@ def _asked(exam: Exam, opened: Sequence[OpenVariant]) -> tuple[Any, tuple[str, .
             examiner=VariantExaminer(opened, sensors, warmed),
             on_progress=lambda done: progress(
                 f"{done.questions_done} of {done.questions} questions, "
-                f"{done.seconds_left / 60:.0f} min left"
+                f"{duration(done.seconds_left)} left"
             ),
         )
         evaluation.run()

@@ -18,7 +18,7 @@ from .arguments import (
     read_arguments,
 )
 from .command import Command
-from .progress import ProgressLine
+from .progress import ProgressLine, duration
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -308,10 +308,9 @@ def _identity(exam: Exam, args: Namespace) -> str:
 
 
 def _progress_text(done: CalibrationProgress) -> str:
-    minutes, seconds = divmod(round(done.seconds_left), 60)
     return (
         f"{done.keyframes_done} of {done.keyframes} keyframes, {done.answers} answers, "
-        f"{done.accuracy:.1%} right, {minutes} min {seconds:02d} s left"
+        f"{done.accuracy:.1%} right, {duration(done.seconds_left)} left"
     )
 
 

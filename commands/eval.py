@@ -19,7 +19,7 @@ from .arguments import (
 )
 from .budget_options import add_budget_arguments
 from .command import Command
-from .progress import ProgressLine
+from .progress import ProgressLine, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,11 +166,10 @@ def _evaluate(
 
 
 def _progress_text(done: EvaluationProgress) -> str:
-    minutes, seconds = divmod(round(done.seconds_left), 60)
     return (
         f"{done.questions_done} of {done.questions} questions, {done.accuracy:.1%} right, "
         f"{done.questions_done / max(done.seconds, 1e-9):.1f} a second, "
-        f"{minutes} min {seconds:02d} s left, drive {done.drive_number} of {done.drives} "
+        f"{duration(done.seconds_left)} left, drive {done.drive_number} of {done.drives} "
         f"({done.drive})"
     )
 

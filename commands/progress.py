@@ -14,6 +14,14 @@ _LOADED = time.perf_counter()
 _QUIET_S = 5.0
 
 
+def duration(seconds: float) -> str:
+    """For the time that something took, or that is left."""
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    return f"{round(whole / 60)} min" if whole < 7200 else f"{whole / 3600:.1f} h"
+
+
 class ProgressLine:
     """A progress callback: one line that changes on a terminal, a few lines elsewhere.
 

@@ -12,7 +12,7 @@ from ..runtime.errors import ConfigError, TailwireError
 from ..runtime.files import readable_bytes
 from .arguments import comma_list
 from .command import Command
-from .progress import ProgressLine
+from .progress import ProgressLine, duration
 
 if TYPE_CHECKING:
     from ..simulation.drive_parameters import RendererName
@@ -128,15 +128,8 @@ def _progress_text(progress: DriveProgress) -> str:
     )
     if progress.keyframes_per_s:
         left_s = (progress.keyframes - progress.keyframes_done) / progress.keyframes_per_s
-        text += f", {progress.keyframes_per_s:.2f} keyframes/s, {_duration(left_s)} left"
+        text += f", {progress.keyframes_per_s:.2f} keyframes/s, {duration(left_s)} left"
     return text
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    return f"{round(whole / 60)} min" if whole < 7200 else f"{whole / 3600:.1f} h"
 
 
 def _show(made: MadeDrive, workers: int) -> None:
@@ -159,7 +152,7 @@ def _show(made: MadeDrive, workers: int) -> None:
             (
                 "speed",
                 f"{rate:.2f} keyframes/s ({made.keyframes_made} in "
-                f"{_duration(made.scene_seconds)}, up to {workers} processes, files included)",
+                f"{duration(made.scene_seconds)}, up to {workers} processes, files included)",
             ),
             ("memory", f"{', '.join(memory)}: {PEAK_MEMORY_METHOD}"),
         ]

@@ -179,11 +179,3 @@ def draw(curve: Path, drawing: Callable[[], None]) -> str | None:
         print(f"note: {error.problem}. Remedy: {error.remedy}.", file=sys.stderr)
         return None
     return str(curve)
-
-
-def duration(seconds: float) -> str:
-    """For the time that is left."""
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    return f"{round(whole / 60)} min" if whole < 7200 else f"{whole / 3600:.1f} h"

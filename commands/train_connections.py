@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import ConfigError
 from .arguments import comma_list
-from .progress import ProgressLine
+from .progress import ProgressLine, duration
 from .train_common import (
     cache_folder,
     check_torch,
     chosen_conditions,
     draw,
-    duration,
     not_negative,
     positive,
     stopped,
@@ -224,8 +223,10 @@ def _heads(
     if args.device != "cpu":
         from ..training.device_heads import device_head_texts
 
-        line("head states")
-        found = device_head_texts(checkpoint, prepared.texts, (tail_blocks,), args.device)
+        found = device_head_texts(
+            *(checkpoint, prepared.texts, (tail_blocks,), args.device),
+            lambda done, count: line(f"head states: {done} of {count}"),
+        )
         return found[tail_blocks]
     from ..assembly import load_language_model
     from ..training.head_states import head_texts

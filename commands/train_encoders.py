@@ -8,14 +8,13 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import ConfigError
-from .progress import ProgressLine
+from .progress import ProgressLine, duration
 from .train_common import (
     add_common_arguments,
     cache_folder,
     check_torch,
     chosen_conditions,
     draw,
-    duration,
     not_negative,
     positive,
     stopped,

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import ConfigError
 from .arguments import comma_list
-from .progress import ProgressLine
+from .progress import ProgressLine, duration
 from .train_common import (
     add_common_arguments,
     check_torch,
-    duration,
     positive,
     stopped,
     stopping,

@@ -6,7 +6,7 @@ float32 throughout, where the engines of the robot may be int8: connections read
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ def device_head_texts(
     texts: Sequence[Sequence[int]],
     depths: Sequence[int],
     device: torch.device | str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[int, HeadTexts]:
     """Head states of distinct texts.
 
@@ -35,6 +36,7 @@ def device_head_texts(
         texts: by their tokens.
         depths: of tails.
         device: computes them.
+        progress: told texts done and texts in all.
 
     Returns:
         By depth, the float16 stream that enters a tail so deep.
@@ -63,6 +65,7 @@ def device_head_texts(
             for row, place in enumerate(part):
                 start, stop = offsets[place], offsets[place + 1]
                 found[blocks - boundary][start:stop] = made[row, : lengths[row]]
+        progress(first + len(part), len(texts))
     return {depth: HeadTexts(states, offsets) for depth, states in found.items()}
 
 

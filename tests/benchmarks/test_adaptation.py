@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,13 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def bench_of(tiny: TinyModels, folder: Path, start: Any = None, **changes: Any) -> AdaptationBench:
+def bench_of(
+    tiny: TinyModels,
+    folder: Path,
+    start: Any = None,
+    progress: Callable[[str], None] = lambda text: None,
+    **changes: Any,
+) -> AdaptationBench:
     """The benchmark of a tiny model; `start` are weights that the day begins with."""
     settings = BenchSettings(**{**SETTINGS, **changes})
     return AdaptationBench(
@@ -69,6 +75,7 @@ def bench_of(tiny: TinyModels, folder: Path, start: Any = None, **changes: Any) 
         base=CAMERAS,
         coming=LIDAR,
         start=lambda spec: start,
+        progress=progress,
     )
 
 
@@ -150,6 +157,20 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tiny: TinyModels, tmp_path:
         ]
     again = bench_of(tiny, cut, **few)
     assert again.run(lambda: True), "nothing is left to do"
+
+
+def test_all_that_takes_long_tells_how_far_it_is(tiny: TinyModels, tmp_path: Path) -> None:
+    told: list[str] = []
+    few: dict[str, Any] = {"depths": (2,), "baselines": ("prompt",), "steps": 4, "switch_steps": 3}
+    few |= {"summary_steps": 2, "readout_steps": 1}
+    bench = bench_of(tiny, tmp_path, progress=told.append, **few)
+    assert not bench.run(only=("tail-2",))
+    heads, day = told.index("head states: 2 of 2 texts"), told.index("row 1 of 9: day tail-2")
+    assert day < heads
+    by_day = [text for text in told if text.endswith("left")]
+    assert [text.split(",")[0] for text in by_day] == [f"step {n} of 4" for n in (1, 2, 3, 4)]
+    assert all("samples/s" in text for text in by_day)
+    assert [text for text in told if text.startswith("step 2 of 3")] == 3 * ["step 2 of 3"]
 
 
 def test_what_the_rows_come_to(finished: Path, tiny: TinyModels) -> None:
