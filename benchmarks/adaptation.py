@@ -17,6 +17,7 @@ from ..runtime.adaptation.trainer import Trainer
 from ..runtime.adaptation.training_config import Progress, TrainingConfig, TrainingError
 from ..runtime.connections import ConnectionSpec
 from ..runtime.errors import ConfigError
+from ..training.device_heads import HeadFiles
 from .adaptation_data import BenchData, DeviceData, Exam
 from .adaptation_learners import Learner, Weights
 from .adaptation_methods import BenchMethods, depth_of
@@ -51,6 +52,7 @@ class AdaptationBench:
         coming: Sequence[str],
         start: Callable[[ConnectionSpec], Weights | None] = lambda spec: None,
         start_blocks: int | None = None,
+        heads: HeadFiles | None = None,
         progress: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Get ready.
@@ -65,6 +67,7 @@ class AdaptationBench:
             coming: sensors that come.
             start: weights that the day begins with, for a shape of connection; None for fresh ones.
             start_blocks: depth of the tail that these were trained for.
+            heads: files that keep head states, so that they are computed once; None for none.
             progress: told what is done.
 
         Raises:
@@ -91,7 +94,8 @@ class AdaptationBench:
         self._exam_batch = _EXAM_BATCH if device.type == "cuda" else settings.batch
         self._on_device = DeviceData(data, device)
         self._methods = BenchMethods(
-            data, checkpoint, settings, self._on_device, base, self._after, progress, start_blocks
+            *(data, checkpoint, settings, self._on_device, base, self._after, progress),
+            *(start_blocks, heads),
         )
         if not settings.steps and self._start(self._methods.spec(settings.ships)) is None:
             raise ConfigError(

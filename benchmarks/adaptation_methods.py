@@ -22,7 +22,7 @@ from ..runtime.adaptation.request import SensorChange
 from ..runtime.adaptation.samples import HeadTexts
 from ..runtime.adaptation.tail_model import TailModel
 from ..runtime.connections import ConnectionSpec, weight_shapes
-from ..training.device_heads import device_head_texts
+from ..training.device_heads import HeadFiles, device_head_texts
 from .adaptation_data import BenchData, DeviceData
 from .adaptation_learners import (
     HeadBlocks,
@@ -59,6 +59,7 @@ class BenchMethods:
         after: Mapping[str, Sequence[str]],
         tell: Callable[[str], None],
         start_blocks: int | None = None,
+        heads: HeadFiles | None = None,
     ) -> None:
         """Read the language model.
 
@@ -71,6 +72,7 @@ class BenchMethods:
             after: by change, the sensors behind it.
             tell: told what takes long.
             start_blocks: depth of the tail that the day's first weights were trained for, if any.
+            heads: files that keep head states, if any.
         """
         self._data, self._checkpoint, self._settings = data, checkpoint, settings
         self._weights = tail_weights(checkpoint, checkpoint.config.num_blocks)
@@ -78,7 +80,7 @@ class BenchMethods:
         self._on_device, self._device = on_device, on_device.device
         self._base, self._after, self._tell = tuple(base), after, tell
         self._dtype = getattr(torch, settings.precision)
-        self._start_blocks = start_blocks
+        self._start_blocks, self._files = start_blocks, heads
         self._heads: dict[int, HeadTexts] = {}
         #: Until the head states of all depths were there; None before.
         self.heads_seconds: float | None = None
@@ -267,6 +269,7 @@ class BenchMethods:
             self._heads = device_head_texts(
                 *(self._checkpoint, texts, sorted(depths), self._device),
                 lambda done, total: self._tell(f"head states: {done} of {total} texts"),
+                self._files,
             )
             self.heads_seconds = time.perf_counter() - begun
         return self._heads[depth]

@@ -18,6 +18,7 @@ from .train_common import check_torch, draw, not_negative, positive
 if TYPE_CHECKING:
     from ..benchmarks.adaptation_data import BenchData
     from ..benchmarks.adaptation_plan import BenchSettings
+    from ..training.device_heads import HeadFiles
     from ..training.prepared_data import PreparedData
 
 __all__ = ["add_adaptation", "print_adaptation", "run_adaptation"]
@@ -89,6 +90,7 @@ def run_adaptation(arguments: Namespace) -> dict[str, Any]:
             coming=coming,
             start=lambda spec: start(spec, data),
             start_blocks=start_blocks,
+            heads=_head_files(arguments.device, model),
             progress=line,
         )
 
@@ -129,6 +131,17 @@ _METHOD = (
     "full_is: 'full' is an input-level model, 'prefix-full' the whole model trained behind the "
     "same connection from the same weights; standard errors and intervals are those of scenes"
 )
+
+
+def _head_files(device: str, model: str) -> HeadFiles | None:
+    """Where head states are kept; a GPU computes them as fast as they can be read."""
+    if device != "cpu":
+        return None
+    from ..runtime.files import cache_dir
+    from ..runtime.model_registry import ModelRegistry
+    from ..training.device_heads import HeadFiles
+
+    return HeadFiles(cache_dir() / "training" / "heads", ModelRegistry().sha256(model))
 
 
 def _only(text: str | None, settings: BenchSettings) -> list[str] | None:

@@ -12,18 +12,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 
 from ..runtime.adaptation.samples import HeadTexts
 from ..runtime.adaptation.text_states import packed_states
-from ..runtime.errors import CacheError, ConfigError
-from ..runtime.files import open_atomic
+from ..runtime.errors import ConfigError
 from ..runtime.language_model import LanguageModel
 from ..runtime.passes import split_passes
-
-#: Texts of one file of the cache.
-_TEXTS_PER_FILE = 2000
+from .head_store import TEXTS_PER_FILE, HeadStore, key_of
 
 #: A text's tokens.
 TokenIds = tuple[int, ...]
@@ -60,11 +55,11 @@ def head_texts(
         )
     if not texts:
         raise ConfigError("there is no question", field="questions", remedy="give some")
-    store = _Store(folder, _identity(model, boundary))
-    keys = [_key(text) for text in texts]
+    keys = [key_of(text) for text in texts]
+    store = HeadStore(folder, _identity(model, boundary), keys)
     missing = [place for place, key in enumerate(keys) if key not in store]
-    for first in range(0, len(missing), _TEXTS_PER_FILE):
-        part = missing[first : first + _TEXTS_PER_FILE]
+    for first in range(0, len(missing), TEXTS_PER_FILE):
+        part = missing[first : first + TEXTS_PER_FILE]
         done = len(texts) - len(missing) + first
         made: list[NDArray[np.float16]] = []
         for batch in split_passes([len(texts[place]) for place in part]):
@@ -77,49 +72,6 @@ def head_texts(
     return store.texts(keys)
 
 
-class _Store:
-    """Files of head states of one model and cut; each holds some texts."""
-
-    def __init__(self, folder: Path, identity: str) -> None:
-        self._folder, self._identity = folder, identity
-        self._held: dict[str, NDArray[np.float16]] = {}
-        for path in sorted(folder.glob(f"heads-{identity}-*.safetensors")):
-            try:
-                kept = load_file(path)
-                offsets, keys = kept["offsets"], kept["keys"]
-            except (OSError, SafetensorError, KeyError) as error:
-                raise CacheError(
-                    f"the head states cannot be read: {error}",
-                    field=str(path),
-                    remedy="remove the file; its texts are then computed again",
-                ) from error
-            for number, key in enumerate(keys):
-                states = kept["states"][offsets[number] : offsets[number + 1]]
-                self._held[key.tobytes().hex()] = states
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._held
-
-    def add(self, keys: Sequence[str], states: Sequence[NDArray[np.float16]]) -> None:
-        """Write another file."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        name = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
-        content = {
-            "keys": np.frombuffer(bytes.fromhex("".join(keys)), np.uint8).reshape(len(keys), -1),
-            "offsets": np.concatenate([[0], np.cumsum([len(one) for one in states])]),
-            "states": np.concatenate(states),
-        }
-        with open_atomic(self._folder / f"heads-{self._identity}-{name}.safetensors") as file:
-            file.write(save(content))
-        self._held.update(zip(keys, states, strict=True))
-
-    def texts(self, keys: Sequence[str]) -> HeadTexts:
-        """The states of these texts, in one array."""
-        states = [self._held[key] for key in keys]
-        offsets = np.concatenate([[0], np.cumsum([len(one) for one in states])])
-        return HeadTexts(np.concatenate(states), offsets)
-
-
 def encode_packed(model: LanguageModel, texts: Sequence[TokenIds], boundary: int) -> np.ndarray:
     """Residual stream `[tokens of all texts, hidden_size]` that enters block `boundary`."""
     return packed_states(model, texts, (boundary,))[0]
@@ -129,7 +81,3 @@ def _identity(model: LanguageModel, boundary: int) -> str:
     manifest = model.manifest
     text = f"{manifest.content_hash} {manifest.precision} {boundary}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _key(text: TokenIds) -> str:
-    return hashlib.sha256(np.asarray(text, np.int32).tobytes()).hexdigest()[:32]

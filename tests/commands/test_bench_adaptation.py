@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("torch", reason="what is trained is in torch")
 
+from tailwire.runtime.files import cache_dir
 from tailwire.training.prepared_data import read_prepared, write_prepared
 
 from ..benchmarks.adaptation_task import MODALITIES, bench_data
@@ -70,6 +71,7 @@ def test_the_day_alone(bench: Run) -> None:
     assert outcome.json["complete"]
     (row,) = outcome.json["rows"]
     assert row["phase"] == "day" and row["flops"] > 0
+    assert list(cache_dir().glob("training/heads/heads-*.safetensors"))
 
 
 def test_the_plain_kind_and_an_earlier_connection(bench: Run) -> None:
