@@ -13,29 +13,16 @@ from tailwire.kernels.plan_choice import PlanShares, Tangents
 from tailwire.runtime.connections import ConnectionSpec
 from tailwire.runtime.cost import ConnectionCost, LanguageModelCost
 from tailwire.runtime.frame_cost import EncoderCost, FrameCost
-from tailwire.runtime.model_config import LanguageModelConfig, Precision
+from tailwire.runtime.model_config import Precision
 from tailwire.runtime.part_times import PartSnapshot
 from tailwire.runtime.plan_costs import MemoryUse, PlanCosts, PlanFormulas
 from tailwire.runtime.plan_space import PlanSpace
 from tailwire.runtime.plans import Budget
 from tailwire.runtime.scheduler import PlanRequest, QuestionDemand, SensorState, UtilityModel
 
-CONFIG = LanguageModelConfig(
-    architecture="llama",
-    num_blocks=30,
-    hidden_size=576,
-    embedding_size=576,
-    num_heads=9,
-    num_kv_heads=3,
-    head_dim=64,
-    ffn_size=1536,
-    vocab_size=49152,
-    max_positions=2048,
-    norm_eps=1e-5,
-    position="rope",
-    norm="rms",
-    activation="silu_gate",
-)
+from .llama_sizes import smollm2_sizes
+
+CONFIG = smollm2_sizes()
 CAMERAS = tuple(f"cam_{i}" for i in range(6))
 #: Encoder by sensor: eight of them, of which six share an engine.
 SENSORS: dict[str, str] = {

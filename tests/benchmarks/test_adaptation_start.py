@@ -9,24 +9,10 @@ pytest.importorskip("torch", reason="what is trained is in torch")
 
 from tailwire.benchmarks.adaptation_start import depth_of_start, fitted_start
 from tailwire.runtime.connections import ConnectionSpec, weight_shapes
-from tailwire.runtime.model_config import LanguageModelConfig
 
-MODEL = LanguageModelConfig(
-    architecture="llama",
-    num_blocks=8,
-    hidden_size=16,
-    embedding_size=16,
-    num_heads=2,
-    num_kv_heads=1,
-    head_dim=8,
-    ffn_size=16,
-    vocab_size=10,
-    max_positions=32,
-    norm_eps=1e-5,
-    position="rope",
-    norm="rms",
-    activation="silu_gate",
-)
+from ..llama_sizes import llama_sizes
+
+MODEL = llama_sizes(num_blocks=8, hidden_size=16, embedding_size=16, num_kv_heads=1, head_dim=8)
 SIZES = {"camera": (3, 5), "lidar": (3, 5)}
 SENSORS = {"cam_front": "camera", "lidar_top": "lidar"}
 

@@ -14,15 +14,14 @@ from tailwire.benchmarks.composition_weights import choose_weights
 from tailwire.benchmarks.evaluation import Evaluation
 from tailwire.benchmarks.exam import Exam, set_exam
 from tailwire.cli import main
-from tailwire.export.range_encoder import TOKEN_WIDTH as LIDAR_WIDTH
-from tailwire.export.range_encoder import TOKENS, random_weights
+from tailwire.export.range_encoder import random_weights
 from tailwire.kernels.object_tokens import TOKEN_WIDTH
 from tailwire.runtime.config import RuntimeConfig
-from tailwire.runtime.encoders import EncoderSpec, LidarInput, ObjectsInput
+from tailwire.runtime.encoders import EncoderSpec, ObjectsInput
 from tailwire.runtime.errors import ConfigError
 
 from ..composed import shape
-from ..packs import write_small_pack
+from ..packs import RANGE_LIDAR, write_small_pack
 from ..quick_drives import quick_drive
 
 if TYPE_CHECKING:
@@ -30,16 +29,6 @@ if TYPE_CHECKING:
 
 pytest.importorskip("torch", reason="the tiny models are made with torch")
 
-LIDAR = EncoderSpec(
-    modality="lidar",
-    kind="range_encoder",
-    input=LidarInput(height=8, width=64),
-    tokens=TOKENS,
-    width=LIDAR_WIDTH,
-    file="lidar.safetensors",
-    licence="Apache-2.0",
-    source="tests",
-)
 OBJECTS = EncoderSpec(
     modality="objects",
     kind="objects",
@@ -69,9 +58,9 @@ def packs(tiny: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     lidar, objects = tmp_path / "with_lidar", tmp_path / "with_objects"
     for folder in (lidar, objects):
         folder.mkdir()
-    save_file(random_weights(0), lidar / LIDAR.file)
+    save_file(random_weights(0), lidar / RANGE_LIDAR.file)
     write_small_pack(
-        lidar, config, shape(), {"lidar": LIDAR}, {"lidar_top": "lidar"}, name="with_lidar"
+        lidar, config, shape(), {"lidar": RANGE_LIDAR}, {"lidar_top": "lidar"}, name="with_lidar"
     )
     write_small_pack(
         objects, config, shape(), {"objects": OBJECTS}, {"objects": "objects"}, name="with_objects"

@@ -16,6 +16,7 @@ from tailwire.runtime.language_model import HeadState
 from tailwire.runtime.model_config import LanguageModelConfig
 
 from ..fakes import MODALITIES, SENSORS, connection_spec, connection_weights, make_connection
+from ..llama_sizes import llama_sizes
 
 torch: Any = pytest.importorskip("torch", reason="torch is the reference")
 
@@ -29,21 +30,8 @@ SPECS = (
 
 
 def config(hidden: int = 64, kv_heads: int = 2, head_dim: int = 16) -> LanguageModelConfig:
-    return LanguageModelConfig(
-        architecture="llama",
-        num_blocks=6,
-        hidden_size=hidden,
-        embedding_size=hidden,
-        num_heads=4,
-        num_kv_heads=kv_heads,
-        head_dim=head_dim,
-        ffn_size=96,
-        vocab_size=320,
-        max_positions=256,
-        norm_eps=1e-5,
-        position="rope",
-        norm="rms",
-        activation="silu_gate",
+    return llama_sizes(
+        hidden_size=hidden, embedding_size=hidden, num_kv_heads=kv_heads, head_dim=head_dim
     )
 
 

@@ -14,26 +14,13 @@ from tailwire.runtime.model_config import LanguageModelConfig
 from tailwire.runtime.pack import Pack, check_base_model, load_pack
 from tailwire.runtime.questions import Question
 
+from ..llama_sizes import llama_sizes
+
 CAMERA = "c" * 64
 
 
 def config(num_blocks: int = 30) -> LanguageModelConfig:
-    return LanguageModelConfig(
-        architecture="llama",
-        num_blocks=num_blocks,
-        hidden_size=64,
-        embedding_size=64,
-        num_heads=4,
-        num_kv_heads=1,
-        head_dim=16,
-        ffn_size=96,
-        vocab_size=320,
-        max_positions=256,
-        norm_eps=1e-5,
-        position="rope",
-        norm="rms",
-        activation="silu_gate",
-    )
+    return llama_sizes(num_blocks=num_blocks, num_kv_heads=1)
 
 
 def make(

@@ -19,6 +19,8 @@ from tailwire.runtime.engine import Array, BoundRun, TensorSpec
 from tailwire.runtime.errors import EngineError, SensorError
 from tailwire.runtime.frames import SensorFrame
 
+from ..packs import RANGE_LIDAR
+
 TOKENS, WIDTH = 2, 3
 
 CAMERA = EncoderSpec(
@@ -31,16 +33,7 @@ CAMERA = EncoderSpec(
     licence="Apache-2.0",
     source="tests",
 )
-LIDAR = EncoderSpec(
-    modality="lidar",
-    kind="range_encoder",
-    input=LidarInput(height=8, width=64),
-    tokens=TOKENS,
-    width=WIDTH,
-    file="lidar.safetensors",
-    licence="Apache-2.0",
-    source="tests",
-)
+LIDAR = RANGE_LIDAR.model_copy(update={"tokens": TOKENS, "width": WIDTH})
 
 
 class MeanEngine:

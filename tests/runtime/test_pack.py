@@ -15,7 +15,6 @@ from safetensors.numpy import save_file
 
 from tailwire.runtime.errors import PackError
 from tailwire.runtime.files import sha256_of
-from tailwire.runtime.model_config import LanguageModelConfig
 from tailwire.runtime.pack import (
     Pack,
     PromptSpec,
@@ -25,23 +24,9 @@ from tailwire.runtime.pack import (
 )
 
 from ..fakes import SPECS, connection_spec, connection_weights, manifest_for
+from ..llama_sizes import llama_sizes
 
-CONFIG = LanguageModelConfig(
-    architecture="llama",
-    num_blocks=6,
-    hidden_size=64,
-    embedding_size=64,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=16,
-    ffn_size=96,
-    vocab_size=320,
-    max_positions=256,
-    norm_eps=1e-5,
-    position="rope",
-    norm="rms",
-    activation="silu_gate",
-)
+CONFIG = llama_sizes()
 WEIGHTS = "connection.safetensors"
 
 

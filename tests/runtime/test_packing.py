@@ -19,22 +19,9 @@ from tailwire.runtime.packing import (
     step_bias,
 )
 
-ROPE = LanguageModelConfig(
-    architecture="llama",
-    num_blocks=1,
-    hidden_size=64,
-    embedding_size=64,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=16,
-    ffn_size=64,
-    vocab_size=10,
-    max_positions=100,
-    norm_eps=1e-5,
-    position="rope",
-    norm="rms",
-    activation="silu_gate",
-)
+from ..llama_sizes import llama_sizes
+
+ROPE = llama_sizes(num_blocks=1, ffn_size=64, vocab_size=10, max_positions=100)
 ALIBI = ROPE.model_copy(update={"position": "alibi", "num_heads": 6, "num_kv_heads": 6})
 
 lengths_and_owners = st.lists(st.integers(1, 9), min_size=1, max_size=5).flatmap(
