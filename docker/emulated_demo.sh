@@ -5,6 +5,11 @@
 # Needs Debian 12 with qemu-user, PyPI, and Tailwire in PYTHON; FOLDER keeps what was fetched.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+: "${1:?name a folder: docker/emulated_demo.sh FOLDER [STEPS] [PYTHON]}"
+command -v qemu-aarch64 > /dev/null || {
+  echo "qemu-aarch64 is missing: apt install qemu-user" >&2
+  exit 1
+}
 mkdir -p "$1"
 folder=$(realpath "$1") steps=${2:-12} python=$(realpath --no-symlinks "${3:-.venv/bin/python}")
 root=$folder/root
@@ -35,8 +40,8 @@ rm -rf "$folder/source" "$folder/wheel"
 mkdir "$folder/source"
 git ls-files -z | tar --create --null --files-from=- | tar --extract --directory "$folder/source"
 "$python" -m pip wheel --quiet --no-deps --wheel-dir "$folder/wheel" "$folder/source"
-"$python" -m pip install --quiet --upgrade --no-warn-conflicts --target "$folder/site" --only-binary=:all: \
-  --implementation cp --python-version 311 "${platforms[@]}" \
+"$python" -m pip install --quiet --upgrade --no-warn-conflicts --target "$folder/site" \
+  --only-binary=:all: --implementation cp --python-version 311 "${platforms[@]}" \
   --constraint docker/constraints-jazzy.txt "numpy<2" "$folder"/wheel/tailwire-*.whl
 
 export XDG_CACHE_HOME=$folder/cache

@@ -125,6 +125,26 @@ def test_what_needs_no_jetson_works_for_both_versions() -> None:
     assert done.stdout.count("and the wheel installs with them") == len(VERSIONS)
 
 
+@pytest.mark.parametrize("script", sorted((ROOT / "docker").glob("*.sh")), ids=lambda p: p.name)
+def test_scripts_can_be_read_and_run(script: Path) -> None:
+    assert os.access(script, os.X_OK)
+    done = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_emulated_demo_says_what_it_needs(tmp_path: Path) -> None:
+    script = str(ROOT / "docker" / "emulated_demo.sh")
+    for name in ("bash", "dirname", "env"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    machine = {**os.environ, "PATH": str(tmp_path)}
+    for words, reason in (((), "name a folder"), ((tmp_path / "new",), "qemu-aarch64 is missing")):
+        done = subprocess.run(
+            [script, *map(str, words)], capture_output=True, text=True, env=machine
+        )
+        assert done.returncode != 0 and reason in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A machine with a ROS of empty files and commands that write down what they are told."""
