@@ -58,7 +58,7 @@ def draw_adaptation(
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 
-    figure = Figure(figsize=(12.5, 4.4), dpi=140, layout="constrained")
+    figure = Figure(figsize=(12.5, 4.7), dpi=140, layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1.15))
     methods = list(recovery)
     for axes, change in ((left, "C->C+L"), (middle, "C->L")):
@@ -79,7 +79,8 @@ def draw_adaptation(
     lows, highs = zip(*(axes.get_ylim() for axes in (left, middle)), strict=True)
     for axes in (left, middle):
         axes.set_ylim(min(lows), max(highs))
-    middle.legend(frameon=False, fontsize=7, loc="best")
+    known = middle.get_legend_handles_labels()
+    figure.legend(*known, frameon=False, fontsize=8, ncols=6, loc="outside lower left")
     _bars(right, recovery, condition, methods)
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)

@@ -317,7 +317,7 @@ def test_a_day_that_failed_fails_its_switches(
 
     days: list[int] = []
 
-    def diverge(self: Trainer) -> None:
+    def diverge(self: Trainer, on_progress: Any) -> None:
         days.append(self.model.spec.tail_blocks)
         raise TrainingError("the loss is nan", field="learning_rate", remedy="a smaller one")
 
