@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import pickletools
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ Array = NDArray[np.generic]
 #: Numbers at the head of the legacy container (torch/serialization.py).
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+
+#: Operations of a pickle that keep an object at a place of its own choice.
+_MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
 
 #: Storage types and the dtypes of their elements; bfloat16 is read as uint16 and widened.
 _STORAGES: Mapping[str, str] = {
@@ -121,6 +125,18 @@ class _Unpickler(pickle.Unpickler):
     def __init__(self, file: BytesIO) -> None:
         super().__init__(file, encoding="utf-8")
         self.storages: dict[str, _Storage] = {}
+        self._check_memo(file)
+
+    def _check_memo(self, file: BytesIO) -> None:
+        """Refuse places of the memo that no pickle of this size can need.
+
+        The unpickler makes room up to any place that is named: five bytes could ask for 64 GB.
+        """
+        start, size = file.tell(), file.getbuffer().nbytes
+        for operation, argument, _ in pickletools.genops(file):
+            if operation.name in _MEMO and isinstance(argument, int) and argument > size:
+                raise ModelError(f"a pickle of {size} bytes that numbers {argument} objects")
+        file.seek(start)
 
     def find_class(self, module_name: str, global_name: str, /) -> object:
         constructors: Mapping[tuple[str, str], Callable[..., object]] = {

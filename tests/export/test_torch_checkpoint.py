@@ -168,6 +168,16 @@ def test_what_is_no_flat_state_dict_is_an_error(
         read_state_dict(saved(tmp_path / "m.pth", state, zipped))
 
 
+@pytest.mark.parametrize("put", [b"r\xff\xff\xff\x7f", b"p2147483647\n"])
+def test_a_place_in_the_memo_cannot_ask_for_memory(tmp_path: Path, put: bytes) -> None:
+    path = tmp_path / "memo.pth"
+    # An empty dict, kept at a place that the unpickler would make room for: 32 GB.
+    path.write_bytes(b"\x80\x02}" + put + b".")
+    with pytest.raises(ModelError, match="numbers 2147483647 objects") as caught:
+        read_state_dict(path)
+    assert caught.value.field == str(path)
+
+
 @FORMATS
 def test_an_expanded_tensor_cannot_ask_for_memory(tmp_path: Path, zipped: bool) -> None:
     state = {"a": torch.zeros(1).expand(1 << 20, 1 << 20)}
