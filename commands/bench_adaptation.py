@@ -13,7 +13,7 @@ from ..runtime.errors import ConfigError
 from .arguments import comma_list
 from .bench_adaptation_options import add_adaptation, chosen_settings
 from .progress import ProgressLine
-from .train_common import check_torch, draw, not_negative, positive
+from .train_common import check_torch, draw, not_negative, positive, training_cache
 
 if TYPE_CHECKING:
     from ..benchmarks.adaptation_data import BenchData
@@ -137,11 +137,10 @@ def _head_files(device: str, model: str) -> HeadFiles | None:
     """Where head states are kept; a GPU computes them as fast as they can be read."""
     if device != "cpu":
         return None
-    from ..runtime.files import cache_dir
     from ..runtime.model_registry import ModelRegistry
     from ..training.device_heads import HeadFiles
 
-    return HeadFiles(cache_dir() / "training" / "heads", ModelRegistry().sha256(model))
+    return HeadFiles(training_cache() / "heads", ModelRegistry().sha256(model))
 
 
 def _only(text: str | None, settings: BenchSettings) -> list[str] | None:

@@ -116,9 +116,14 @@ def check_torch() -> None:
 
 def cache_folder(args: Namespace) -> Path:
     """Where features, tokens and head states are kept."""
+    return args.cache if args.cache is not None else training_cache()
+
+
+def training_cache() -> Path:
+    """The same where no option names a folder."""
     from ..runtime.files import cache_dir
 
-    return args.cache if args.cache is not None else cache_dir() / "training"
+    return cache_dir() / "training"
 
 
 class Stop:

@@ -36,9 +36,10 @@ class HeadStore:
         self._folder, self._identity = folder, identity
         self._held: dict[str, NDArray[np.float16]] = {}
         found = [] if folder is None else folder.glob(f"heads-{identity}-*.safetensors")
+        keys = frozenset(wanted)
         for path in sorted(found):
             try:
-                self._read(path, frozenset(wanted))
+                self._read(path, keys)
             except (OSError, SafetensorError) as error:
                 raise CacheError(
                     f"the head states cannot be read: {error}",
